@@ -1,0 +1,1 @@
+"""Names of metrics and attributes for OpenTelemetry and Prometheus, in one place."""

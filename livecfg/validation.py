@@ -1,0 +1,142 @@
+"""pydantic's faults → Refusals with file, line, column and a guess at what was meant.
+
+Unknown keys are faults whatever the model says, unless it says `extra="allow"`: a typing error must not pass silently.
+Messages never carry the value that was given: it may be a secret, and refusals travel to logs and to the hub.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from livecfg.document import Document, Loc, Position
+from livecfg.errors import RefusedError
+from livecfg.refusal import Code, Refusal
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+M = TypeVar("M", bound=BaseModel)
+Locate = Callable[[Loc, bool], tuple[str, Position]]
+"""(loc, at the key?) → file and position."""
+
+
+def validate(model: type[M], document: Document, code: Code = Code.INVALID_VALUE) -> M:
+    """Validate a whole document against `model`.
+
+    Raises:
+        RefusedError: all faults at once; `code` replaces the general "invalid value".
+
+    """
+
+    def locate(loc: Loc, at_key: bool) -> tuple[str, Position]:  # noqa: FBT001 - the shape of Locate
+        return document.path, document.key_position(loc) if at_key else document.position(loc)
+
+    return validate_value(model, document.value, locate, code)
+
+
+def validate_value(model: type[M], value: Any, locate: Locate, code: Code = Code.INVALID_VALUE) -> M:
+    """Validate plain data against `model`; `locate` says where each part of it stands.
+
+    Raises:
+        RefusedError: all faults at once.
+
+    """
+    try:
+        return model.model_validate(value, extra="forbid")
+    except ValidationError as error:
+        faults = [e for e in error.errors(include_url=False) if not _is_allowed_extra(model, e)]
+    if not faults:
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+    raise RefusedError(*(_refusal(model, value, fault, locate, code) for fault in faults))
+
+
+def _refusal(model: type[BaseModel], value: Any, fault: ErrorDetails, locate: Locate, code: Code) -> Refusal:
+    kind, loc = fault["type"], _data_loc(value, fault["loc"])
+    if kind == "extra_forbidden":
+        name = str(loc[-1])
+        near = difflib.get_close_matches(name, _field_names(_model_at(model, loc[:-1])), n=1, cutoff=0.6)
+        advice = f"did you mean '{near[0]}'?" if near else "remove it, or add it to the model first"
+        path, at = locate(loc, True)  # noqa: FBT003
+        message = f"{_dotted(loc)} is not a known key"
+        return Refusal(Code.UNKNOWN_KEY, message, path=path, line=at.line, column=at.column, advice=advice)
+    path, at = locate(loc, False)  # noqa: FBT003
+    if kind == "missing":
+        message = f"{_dotted(loc)} is missing and has no default"
+        advice = "add it to one of the layers"
+        return Refusal(Code.MISSING_VALUE, message, path=path, line=at.line, column=at.column, advice=advice)
+    wrong_type = kind.endswith(("_type", "_parsing")) or kind in {"int_from_float", "literal_error", "enum"}
+    message = fault["msg"].replace("Input should be", "expected").partition(", unable to parse")[0]
+    if wrong_type:
+        message += f", got {_kind_of(fault['input'])}"
+    chosen = code if code is not Code.INVALID_VALUE or not wrong_type else Code.WRONG_TYPE
+    return Refusal(chosen, f"{_dotted(loc)}: {message}" if loc else message, path=path, line=at.line, column=at.column)
+
+
+def _data_loc(value: Any, loc: tuple[int | str, ...]) -> Loc:
+    """Keep the parts of pydantic's loc that are keys of the data (it adds names of union members and validators)."""
+    result: list[int | str] = []
+    for index, part in enumerate(loc):
+        if isinstance(value, dict) and (part in value or index == len(loc) - 1):
+            result.append(part)
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            result.append(part)
+            value = value[part]
+    return tuple(result)
+
+
+def _dotted(loc: Loc) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the document"
+
+
+def _kind_of(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "a string", int: "an integer", float: "a float", bool: "a boolean"}
+    return "nothing (null)" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _is_allowed_extra(model: type[BaseModel], fault: ErrorDetails) -> bool:
+    if fault["type"] != "extra_forbidden":
+        return False
+    owner = _model_at(model, tuple(fault["loc"][:-1]))
+    return owner is not None and owner.model_config.get("extra") == "allow"
+
+
+def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
+    """Find the model that describes the mapping at `loc`, as far as annotations tell."""
+    found: Any = model
+    for part in loc:
+        owners = _models(found)
+        if isinstance(part, str) and (named := next((m for m in owners if m.__name__ == part), None)):
+            found = named  # pydantic names the member of a union in its loc
+            continue
+        fields = {alias: f for m in owners for n, f in m.model_fields.items() for alias in (n, f.alias)}
+        if part in fields:
+            found = fields[str(part)].annotation
+        elif owners:
+            return None
+    owners = _models(found)
+    return owners[0] if owners else None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Every model inside an annotation such as `list[A] | dict[str, B] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in {Union, types.UnionType, list, dict, tuple, set, frozenset} or get_args(annotation):
+        return [m for arg in get_args(annotation) for m in _models(arg)]
+    return []
+
+
+def _field_names(model: type[BaseModel] | None) -> list[str]:
+    return [] if model is None else [f.alias or n for n, f in model.model_fields.items()]

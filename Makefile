@@ -1,0 +1,47 @@
+# Every target sets up what it needs in .venv from requirements.lock; only python3, pip and git must be there.
+PY := .venv/bin/python
+MINUTES ?= 60
+INPUTS ?= 1000000
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv demo test test-all bench soak lint lock clean
+
+help:              ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+venv: .venv/ready  ## The reproducible environment
+
+.venv/ready: requirements.lock pyproject.toml
+	@test -x $(PY) || python3 -m venv .venv
+	@echo "installing the locked environment into .venv (once)"
+	@$(PY) -m pip install -q --require-hashes -r requirements.lock
+	@$(PY) -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: venv         ## The main job, on a terminal, in under a minute
+	@$(PY) -m livecfg demo --story
+
+test: venv lint    ## Lint, types, import contracts, tests: under 15 minutes on 2 cores
+	$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-all: venv lint ## Everything CI can run, the slow suites too
+	$(PY) -m pytest -q -n 2 --dist loadfile
+
+bench: venv        ## Every benchmark, as tables; JSON=1 for one object per figure
+	@for f in benchmarks/[a-z]*.py; do echo "== $$f"; PYTHONPATH=. $(PY) $$f $(if $(JSON),--json) || exit 1; done
+
+soak: venv         ## Hours: MINUTES=60 of traffic, INPUTS=1000000 fuzz inputs per parser; never in CI
+	LIVECFG_SOAK_MINUTES=$(MINUTES) LIVECFG_FUZZ_INPUTS=$(INPUTS) $(PY) -m pytest -q tests/soak
+
+lint: venv
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
+
+lock: venv         ## Renew requirements.lock from pyproject.toml
+	$(PY) -m pip install -q pip-tools
+	$(PY) -m piptools compile -q --all-extras --generate-hashes --strip-extras --allow-unsafe \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements.lock pyproject.toml
+
+clean:             ## Remove what the targets made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -1,0 +1,100 @@
+"""What the client reads from the environment, once, at start; a constructor argument wins over each of them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from livecfg.errors import LivecfgError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SET = "LIVECFG_SET_"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The `LIVECFG_*` variables, parsed: `overrides` by dotted key as YAML scalars, names of `killed` flags, `hold` a revision."""
+
+    home: Path
+    service: str = ""
+    env: str = ""
+    region: str = ""
+    instance: str = ""
+    hub: str = ""
+    ref: str = ""
+    hold: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    killed: frozenset[str] = frozenset()
+
+    @property
+    def visible(self) -> tuple[str, ...]:
+        """Names of the local overrides in force, for status and hub; never their values."""
+        names = [f"LIVECFG_SET_{key.replace('.', '__')}" for key in sorted(self.overrides)]
+        names += [f"LIVECFG_KILL={key}" for key in sorted(self.killed)]
+        names += [f"LIVECFG_HOLD={self.hold}"] if self.hold else []
+        return tuple(names + ([f"LIVECFG_REF={self.ref}"] if self.ref else []))
+
+
+def read_environment(variables: Mapping[str, str]) -> Environment:
+    """Parse the variables of a process.
+
+    Raises:
+        LivecfgError: `LIVECFG_LABELS` is not of the form `key=value,…`.
+
+    """
+    labels = {}
+    for pair in filter(None, variables.get("LIVECFG_LABELS", "").split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            raise LivecfgError(f"LIVECFG_LABELS: expected key=value,…, got {pair!r}")
+        labels[key.strip()] = value.strip()
+    return Environment(
+        home=Path(variables["LIVECFG_HOME"]) if variables.get("LIVECFG_HOME") else _cache(variables),
+        service=variables.get("LIVECFG_SERVICE", ""),
+        env=variables.get("LIVECFG_ENV", ""),
+        region=variables.get("LIVECFG_REGION", ""),
+        instance=variables.get("LIVECFG_INSTANCE", ""),
+        hub=variables.get("LIVECFG_HUB", ""),
+        ref=variables.get("LIVECFG_REF", ""),
+        hold=variables.get("LIVECFG_HOLD", ""),
+        labels=labels,
+        overrides={k[len(_SET) :].replace("__", "."): v for k, v in variables.items() if k.startswith(_SET)},
+        killed=frozenset(filter(None, (key.strip() for key in variables.get("LIVECFG_KILL", "").split(",")))),
+    )
+
+
+def _cache(variables: Mapping[str, str]) -> Path:
+    base = variables.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path(os.path.expanduser("~")) / ".cache") / "livecfg"  # noqa: PTH111 - works without HOME
+
+
+def instance_name(home: Path) -> str:
+    """Give the id of this host's instance: `<hostname>-<8 hex>`, made once and kept in `LIVECFG_HOME/instance`."""
+    path = home / "instance"
+    try:
+        if kept := path.read_text().strip():
+            return kept
+    except OSError:
+        pass  # not made yet, or not readable: made below
+    host = "".join(c if c.isalnum() or c in "-." else "-" for c in socket.gethostname().lower()).strip("-.") or "host"
+    name = f"{host}-{secrets.token_hex(4)}"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"instance.{os.getpid()}.{secrets.token_hex(4)}")
+        temporary.write_text(name)
+        try:
+            os.link(temporary, path)  # the first of several racing processes wins
+        except FileExistsError:
+            name = path.read_text().strip() or name
+        finally:
+            temporary.unlink()
+    except OSError:
+        return name  # a read-only home: the name lives as long as the process
+    return name

@@ -1,0 +1,389 @@
+"""Follower: the one background thread of a process. It reconciles, waits, reports, and never stops for good.
+
+It is made anew in a forked child, at the child's first read. One process of a host is the fetcher (a file lock elects it) and
+talks to the remote and to the hub; the others follow the same mirror and verify for themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from livecfg.errors import FetchError, LivecfgError, RefusedError
+from livecfg.refusal import Code, Refusal, printable
+from livecfg.status import Condition, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from livecfg.reconciler import AnyReconciler
+    from livecfg.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+_REPORT_EVERY_S = 10.0
+_ELECT_EVERY_S = 1.0
+_STREAMING_POLL_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often and how long, in seconds."""
+
+    poll_interval_s: float = 30.0
+    start_timeout_s: float = 30.0
+    prepare_timeout_s: float = 30.0
+    max_staleness_s: float = 600.0
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the application registered. Filled before the first read, or at any time for `on_change`."""
+
+    prepare: list[Callable[[Any, Any], None]] = field(default_factory=list)
+    on_change: list[tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = field(default_factory=list)
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+class Link:
+    """What the follower needs beside the reconciler: who fetches, what wakes it, where reports go. One per process.
+
+    `livecfg.uplink` implements it over a mirror and a hub; a working tree needs none of it.
+    """
+
+    is_fetcher = True
+    hub_state = ""
+
+    def open(self, wake: Callable[[], None]) -> AnyReconciler:
+        """Open what must be opened in this process and give the reconciler; called again after a failure."""
+        raise NotImplementedError
+
+    def elect(self) -> bool:
+        """Try to become the host's fetcher; cheap, called every second by followers."""
+        return True
+
+    def report(self, status: Status, boot: str) -> None:
+        """Send what this process serves; never blocks, never raises."""
+
+    def close(self) -> None:
+        """Release everything within a second."""
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what was inherited, without disturbing the parent."""
+
+
+class Follower(Generic[M]):
+    """Owns the thread and what it knows: the applied snapshot's times, the last error, refusals."""
+
+    def __init__(self, link: Link, timing: Timing, hooks: Hooks, publish: Callable[[Snapshot[M]], None], source: str) -> None:
+        self.pid = os.getpid()
+        self.boot = secrets.token_hex(8)
+        self._link = link
+        self._timing = timing
+        self._hooks = hooks
+        self._publish = publish
+        self._source = source
+        self._reconciler: AnyReconciler | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._attempted = threading.Condition(self._lock)
+        self._attempts = 0
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._stopped = False
+        self._failures = 0
+        self._error: LivecfgError | None = None
+        self._refusals: tuple[Refusal, ...] = ()
+        self._logged: set[Refusal] = set()
+        self._snapshot: Snapshot[M] | None = None
+        self._applied_at: float | None = None
+        self._checked_at: float | None = None
+        self._checked_monotonic: float | None = None
+        self._started_monotonic = time.monotonic()
+        self._preparing_since: float | None = None
+        self._reported: tuple[Any, ...] = ()
+
+    # --- called by readers --------------------------------------------------------------------------------------------
+
+    def start(self, inherited: Snapshot[M] | None) -> None:
+        """Start the thread unless it runs; an inherited snapshot is served until there is a newer one."""
+        with self._lock:
+            if self._thread is not None or self._stopped:
+                return
+            self._snapshot = inherited
+            self._thread = threading.Thread(target=self._run, name="livecfg", daemon=True)
+            self._thread.start()
+
+    def wait_first(self, timeout_s: float) -> None:
+        """Wait until a snapshot is there, or an attempt that began after this call has failed.
+
+        Raises:
+            FetchError, RefusedError, LivecfgError: why there is none.
+
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._attempted:
+            tried = self._attempts
+            if self._error is not None:  # an earlier attempt failed: try again now
+                self._error = None
+                self._wake.set()
+            while self._snapshot is None and not self._stopped:
+                left = deadline - time.monotonic()
+                if self._attempts > tried and self._error is not None and not self._retrying_may_help():
+                    raise self._error
+                if left <= 0:
+                    raise self._error or FetchError(f"no revision within {timeout_s:g} s from {self._source}")
+                self._attempted.wait(left)
+
+    def _retrying_may_help(self) -> bool:
+        """A refused connection may answer within the start timeout; a refused revision will not change."""
+        return isinstance(self._error, FetchError) and self._failures < 3
+
+    def wait_for(self, commit: str, timeout_s: float) -> None:
+        """Wait until `commit` or a descendant is applied.
+
+        Raises:
+            TimeoutError: it was not, in time.
+
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._attempted:
+            while not (self._reconciler is not None and self._snapshot is not None and self._contains(commit)):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stopped:
+                    why = self.status().reason or "no reason known"
+                    raise TimeoutError(f"{commit} was not applied within {timeout_s:g} s; {why}")
+                self._attempted.wait(min(left, 1.0))
+
+    def _contains(self, commit: str) -> bool:
+        try:
+            return self._reconciler is not None and self._reconciler.contains(commit)
+        except LivecfgError:  # an object is being fetched or replaced: look again after the next attempt
+            return False
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """End the thread and the stream, the last report flushed; within `timeout_s` unless a hook is running."""
+        self._stopped = True
+        self._stopping.set()
+        self._wake.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and self.pid == os.getpid():
+            thread.join(timeout_s)
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what belongs to the parent."""
+        self._link.abandon()
+
+    def wake(self) -> None:
+        """Reconcile now."""
+        self._wake.set()
+
+    def status(self) -> Status:
+        """Say what is served and how it goes; never blocks."""
+        condition, reason = self._condition()
+        snapshot, reconciler = self._snapshot, self._reconciler
+        applied = snapshot.revision if snapshot is not None else None
+        desired = reconciler.desired if reconciler is not None else None
+        return Status(
+            condition=condition,
+            reason=reason,
+            applied=applied,
+            desired=desired,
+            applied_at=self._applied_at,
+            checked_at=self._checked_at,
+            refusals=self._refusals,
+            drift=(f"serves {applied.short}, desired is {desired.short}",) if applied and desired and self._is_behind() else (),
+            source=self._source,
+            fetcher=self._link.is_fetcher,
+            hub=self._link.hub_state,
+        )
+
+    def _is_behind(self) -> bool:
+        desired = self._reconciler.desired if self._reconciler is not None else None
+        return self._snapshot is not None and desired is not None and desired.commit != self._snapshot.revision.commit
+
+    def _condition(self) -> tuple[Condition, str]:
+        if self._stopped:
+            return Condition.STOPPED, "stopped"
+        preparing = self._preparing_since
+        slow = ""
+        if preparing is not None and (ran := time.monotonic() - preparing) > self._timing.prepare_timeout_s:
+            slow = f"prepare has run for {ran:.0f} s"
+        if self._snapshot is None:
+            return Condition.STARTING, slow or (str(self._error) if self._error else "waiting for the first revision")
+        if isinstance(self._error, RefusedError):
+            return Condition.REFUSED, str(self._error.refusals[-1] if self._error.refusals else self._error)
+        if self._refusals and self._is_behind():
+            return Condition.REFUSED, str(self._refusals[-1])
+        since = self._checked_monotonic if self._checked_monotonic is not None else self._started_monotonic
+        age_s = time.monotonic() - since
+        if age_s > self._timing.max_staleness_s:
+            why = f": {printable(str(self._error))}" if self._error else ""
+            return Condition.STALE, f"no answer from {self._source} for {age_s:.0f} s{why}"
+        return Condition.READY, slow or (f"retrying: {printable(str(self._error))}" if self._error else "")
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._wake.clear()
+                self._attempt()
+                self._report()
+                self._wait()
+        finally:
+            self._stopped = True
+            self._report()
+            self._link.close()
+            with self._attempted:
+                self._attempted.notify_all()
+
+    def _attempt(self) -> None:
+        """One round. Whatever goes wrong is kept for status and the next read; nothing ends the thread."""
+        error: LivecfgError | None = None
+        try:
+            self._round()
+        except RefusedError as refused:
+            error = refused
+            self._refusals = refused.refusals
+            self._checked()
+        except LivecfgError as failed:
+            error = failed
+            log.debug("round failed: %s", failed)
+        except Exception as unexpected:  # a fault of ours or of a library must not end live configuration for good
+            log.exception("unexpected error while reconciling")
+            error = FetchError(f"internal error: {type(unexpected).__name__}: {printable(str(unexpected))}")
+        self._log_new_refusals()
+        with self._attempted:
+            self._failures = self._failures + 1 if error is not None and not isinstance(error, RefusedError) else 0
+            if self._failures == 1:
+                log.warning("cannot reconcile: %s", error)
+            self._error = error
+            self._attempts += 1
+            self._attempted.notify_all()
+
+    def _round(self) -> None:
+        if self._reconciler is None:
+            reconciler = self._link.open(self._wake.set)
+            reconciler.inherit(self._snapshot)
+            self._reconciler = reconciler
+            try:
+                if reconciler.resume():
+                    with self._attempted:
+                        self._attempted.notify_all()
+            except RefusedError as error:  # the model changed with a release: the tip may fit
+                log.warning("the remembered revision is refused: %s", error)
+        self._refusals = self._reconciler.reconcile(time.time())  # client side: the core takes the time as an argument
+        self._checked()
+
+    def _checked(self) -> None:
+        self._checked_at = time.time()
+        self._checked_monotonic = time.monotonic()
+
+    def prepare(self, old: Snapshot[M] | None, new: Snapshot[M]) -> None:
+        """Run the application's prepare hooks; an exception of theirs refuses the revision."""
+        self._preparing_since = time.monotonic()
+        try:
+            for hook in self._hooks.prepare:
+                try:
+                    hook(old, new)
+                except Exception as error:
+                    name = getattr(hook, "__qualname__", "prepare")
+                    log.warning("prepare hook %s refused %s: %s", name, new.revision.short, type(error).__name__, exc_info=True)
+                    message = f"{name} refused it: {type(error).__name__}: {error}"
+                    advice = "mend the revision or the hook; the last good revision stays"
+                    refusal = Refusal(Code.PREPARE_VETO, message, commit=new.revision.commit, rule=name, advice=advice)
+                    raise RefusedError(refusal) from error
+        finally:
+            self._preparing_since = None
+
+    def swap(self, new: Snapshot[M]) -> None:
+        """Publish: one attribute store; then run the application's callbacks."""
+        old = self._snapshot
+        self._publish(new)
+        with self._attempted:
+            self._snapshot = new
+            self._applied_at = time.time()
+            self._error = None
+            self._attempted.notify_all()
+        log.info("applied %s (was %s)", new.revision, old.revision if old is not None else "nothing")
+        if old is not None:
+            for keys, callback in tuple(self._hooks.on_change):
+                if not keys or changed(old, new, keys):
+                    self._call(callback, old, new)
+
+    def _call(self, callback: Callable[[Any, Any], Any], old: Snapshot[M], new: Snapshot[M]) -> None:
+        name = getattr(callback, "__qualname__", "on_change")
+        try:
+            result = callback(old, new)
+            if asyncio.iscoroutine(result):
+                loop = self._hooks.loop
+                if loop is None or loop.is_closed():
+                    result.close()
+                    log.error("on_change callback %s is async, but no event loop runs it: use `async with live`", name)
+                    return
+                asyncio.run_coroutine_threadsafe(result, loop).result(self._timing.prepare_timeout_s)
+        except Exception:  # what a callback raises is reported, no more
+            log.exception("on_change callback %s failed", name)
+
+    def _log_new_refusals(self) -> None:
+        for refusal in self._refusals:
+            if refusal not in self._logged:
+                if len(self._logged) > 1000:  # a bound, so that hostile commits cannot fill memory
+                    self._logged.clear()
+                self._logged.add(refusal)
+                log.warning("refused %s: %s", refusal.commit[:10], refusal)
+
+    def _wait(self) -> None:
+        """Sleep until woken, until the next poll is due, or until a follower should try to become the fetcher."""
+        deadline = time.monotonic() + self._delay_s()
+        while not self._stopping.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            step = min(left, _REPORT_EVERY_S if self._link.is_fetcher else _ELECT_EVERY_S)
+            if self._wake.wait(step):
+                return
+            if not self._link.is_fetcher and self._link.elect():
+                log.info("this process fetches for the host now")
+                return
+            self._report()
+
+    def _delay_s(self) -> float:
+        poll_s = self._timing.poll_interval_s
+        if self._failures:
+            return min(poll_s, 0.5 * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        if self._link.hub_state == "streaming":
+            poll_s = max(poll_s, _STREAMING_POLL_S)
+        return poll_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+    def _report(self) -> None:
+        self._link.report(self.status(), self.boot)
+
+
+def _value(snapshot: Snapshot[Any], key: str) -> object:
+    """The value of a dotted config key; of a flag or split (its compiled form), when the config has none of that name."""
+    value: Any = snapshot.config
+    for part in key.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, BaseModel) and part in type(value).model_fields:
+            value = getattr(value, part)
+        else:
+            return snapshot.flags.get(key) or snapshot.splits.get(key)
+    return value
+
+
+def changed(old: Snapshot[Any], new: Snapshot[Any], keys: Sequence[str]) -> bool:
+    """Tell whether any of the keys differs between two snapshots."""
+    return any(_value(old, key) != _value(new, key) for key in keys)

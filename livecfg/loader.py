@@ -1,0 +1,428 @@
+"""load(): the files of a verified commit → Snapshot; all or nothing, and only what changed is read again.
+
+Rules. Only a `VerifiedCommit` (or a tree whose name says it is not verified) gets in, so unverified bytes cannot reach the
+parser. Only the scope of the process is read: the layers, flags, splits and files that the manifest of that very commit
+names for it. Every fault of the revision is collected and reported together. Whatever has the same blob id as in the
+snapshot before is shared with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from livecfg.document import Document, DocumentLimits, Loc, Position, read
+from livecfg.errors import RefusedError
+from livecfg.layers import UNSET, Manifest, Merged, Origin, Process, ScopeLimits, merge
+from livecfg.refusal import Code, Refusal
+from livecfg.snapshot import Arm, Recorder, Snapshot
+from livecfg.trust.history import last_change
+from livecfg.trust.policy import protected_of
+from livecfg.trust.tree import lookup, walk
+from livecfg.validation import validate, validate_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.split import CompiledSplit
+    from livecfg.revision import Objects, Revision
+    from livecfg.trust.verify import VerifiedCommit
+
+MANIFEST_PATH = "livecfg.yaml"
+_TAGS = frozenset({UNSET})
+M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class UnsafeTree:
+    """A tree that nobody verified: a working tree in development. Its name is the warning."""
+
+    revision: Revision
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope(Generic[M]):
+    """What a process loads and checks: its model, its names, the splits and flags its code declared, and local overrides.
+
+    `overrides` maps dotted keys to YAML scalars, `killed` names flags that are served as disabled. `clock` gives Unix
+    seconds for `$flagd.timestamp`.
+    """
+
+    model: type[M]
+    process: Process
+    recorder: Recorder
+    clock: Callable[[], int]
+    splits: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    flags: Mapping[str, object] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    killed: frozenset[str] = frozenset()
+    limits: ScopeLimits = field(default_factory=ScopeLimits)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What the next load reuses: products by path, each with the blob id it was made from."""
+
+    manifest: tuple[str, Manifest]
+    listings: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
+    layers: dict[str, tuple[str, Document]] = field(default_factory=dict)
+    flags: dict[str, tuple[str, dict[str, CompiledFlag]]] = field(default_factory=dict)
+    splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
+    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    merged: Merged | None = None
+
+
+def load(
+    commit: VerifiedCommit | UnsafeTree,
+    objects: Objects,
+    scope: Scope[M],
+    before: Snapshot[M] | None = None,
+) -> Snapshot[M]:
+    """Build the Snapshot of a verified commit for one process; `before` lends what has not changed.
+
+    Raises:
+        RefusedError: every fault of the revision, each with file, line and column.
+        FetchError: an object could not be read.
+
+    """
+    return _Load(commit, objects, scope, before).run()
+
+
+class _Load(Generic[M]):
+    def __init__(
+        self,
+        commit: VerifiedCommit | UnsafeTree,
+        objects: Objects,
+        scope: Scope[M],
+        before: Snapshot[M] | None,
+    ) -> None:
+        self.revision = commit.revision
+        self.tree = commit.tree
+        self.history = "" if isinstance(commit, UnsafeTree) else commit.revision.commit
+        self.objects = objects
+        self.scope = scope
+        self.before = before
+        self.old: _Parts | None = before.parts if before is not None else None
+        self.faults: list[Refusal] = []
+        self.budget_bytes = scope.limits.scope_bytes
+        self.budget_files = scope.limits.scope_files
+
+    def run(self) -> Snapshot[M]:
+        self.parts = _Parts(self._manifest())
+        self.limits = self.scope.limits.lowered_by(self.manifest.limits)
+        self.budget_bytes, self.budget_files = self.limits.scope_bytes, self.limits.scope_files
+        config = self._config()
+        flags = self._flags()
+        splits, arms = self._splits()
+        files = self._files()
+        if self.faults or config is None:
+            raise RefusedError(*self.faults)
+        return Snapshot(
+            self.revision,
+            config,
+            files=files,
+            flags=flags,
+            splits=splits,
+            arms=arms,
+            recorder=self.scope.recorder,
+            explainer=self._explainer(),
+            parts=self.parts,
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.parts.manifest[1]
+
+    def _manifest(self) -> tuple[str, Manifest]:
+        entry = lookup(self.objects, self.tree, MANIFEST_PATH)
+        if entry is None:
+            advice = f"put a {MANIFEST_PATH} at the root of the repository; `livecfg init` writes one"
+            raise RefusedError(Refusal(Code.MANIFEST, "the repository has no manifest", path=MANIFEST_PATH, advice=advice))
+        if self.old is not None and self.old.manifest[0] == entry.id:
+            return self.old.manifest
+        document = read(self.objects.read(entry.id, "blob"), MANIFEST_PATH)
+        return entry.id, validate(Manifest, document, Code.MANIFEST)
+
+    # --- configuration ------------------------------------------------------------------------------------------------
+
+    def _config(self) -> M | None:
+        layers = [d for d in (self._layer(i, t) for i, t in enumerate(self.manifest.layers)) if d is not None]
+        if self.faults:
+            return None
+        old = self.old.merged if self.old is not None else None
+        if self.before is not None and old is not None and len(old.layers) == len(layers) and _same(old.layers, layers):
+            self.parts.merged = old
+            return self.before.config
+        environment = self._environment()
+        self.parts.merged = merged = merge([*layers, environment] if environment else layers)
+        try:
+            return validate_value(self.scope.model, merged.value, merged.locate)
+        except RefusedError as error:
+            self.faults += error.refusals
+            return None
+
+    def _layer(self, index: int, template: str) -> Document | None:
+        path = self.scope.process.expand(template)
+        if path is None:
+            return None
+        entry = lookup(self.objects, self.tree, path)
+        if entry is None:
+            if index == 0:
+                advice = f"the first layer of {MANIFEST_PATH} must exist; add the file or change the order"
+                self.faults.append(Refusal(Code.MISSING_FILE, "the first layer is missing", path=path, advice=advice))
+            return None
+        old = self.old.layers if self.old is not None else {}
+        return self._product(path, entry.id, old, self.parts.layers, self._read_layer)
+
+    def _read_layer(self, document: Document) -> Document:
+        if document.value is not None and not isinstance(document.value, dict):
+            raise RefusedError(document.refusal(Code.WRONG_TYPE, (), "expected a mapping at the top of a layer"))
+        return document
+
+    def _environment(self) -> Document | None:
+        """The local overrides as one more layer, the last."""
+        value: dict[str, Any] = {}
+        protected = protected_of(self.objects, self.tree)
+        for dotted, text in sorted(self.scope.overrides.items()):
+            name = f"LIVECFG_SET_{dotted.replace('.', '__')}"
+            if protected.covers(self.scope.process.env, f"{self.scope.process.service}.{dotted}"):
+                advice = "remove the variable: policy protects this value from local overrides"
+                self.faults.append(Refusal(Code.OVERRIDE, f"{dotted} is protected", path=name, advice=advice))
+                continue
+            try:
+                parsed = read(text.encode(), name).value
+            except RefusedError as error:
+                self.faults += error.refusals
+                continue
+            inner = value
+            *outer, last = dotted.split(".")
+            for part in outer:
+                inner = inner.setdefault(part, {})
+            inner[last] = parsed
+        return Document("environment", b"", value) if value else None
+
+    # --- flags, splits, files -----------------------------------------------------------------------------------------
+
+    def _flags(self) -> dict[str, CompiledFlag]:
+        from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
+
+        manifest, static = self.manifest, self.scope.process.attributes
+
+        def compile_(document: Document) -> dict[str, CompiledFlag]:
+            return compile_flags(
+                document,
+                fractional=manifest.fractional,
+                gate=manifest.gate,
+                static=static,
+                clock=self.scope.clock,
+            )
+
+        flags: dict[str, CompiledFlag] = {}
+        owner: dict[str, str] = {}
+        old = self.old.flags if self.old is not None and self._same_manifest() else {}
+        for path, blob in self._scope_files(manifest.flags, (".yaml", ".yml", ".json")):
+            for key, flag in (self._product(path, blob, old, self.parts.flags, compile_) or {}).items():
+                if key in flags:
+                    advice = "keep it in one of them"
+                    message = f"the flag {key!r} stands in {owner[key]} too"
+                    self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
+                flags[key], owner[key] = flag, path
+        self.faults += _undeclared(self.scope.flags, flags)
+        for key in self.scope.killed & flags.keys():
+            flags[key] = disabled(flags[key])
+        return flags
+
+    def _splits(self) -> tuple[dict[str, CompiledSplit], dict[str, dict[str, Arm[Any]]]]:
+        splits: dict[str, CompiledSplit] = {}
+        arms: dict[str, dict[str, Arm[Any]]] = {}
+        owner: dict[str, str] = {}
+        old = self.old.splits if self.old is not None else {}
+        for path, blob in self._scope_files(self.manifest.splits, (".yaml", ".yml", ".json")):
+            product = self._product(path, blob, old, self.parts.splits, self._read_split)
+            if product is None:
+                continue
+            split, values = product
+            if split.name in splits:
+                message = f"the split {split.name!r} stands in {owner[split.name]} too"
+                self.faults.append(Refusal(Code.SPLIT_INVALID, message, path=path, advice="keep it in one of them"))
+            splits[split.name], arms[split.name], owner[split.name] = split, values, path
+        if not self.faults:
+            advice = "add a file under splits/, or remove the declaration from the code"
+            self.faults += [
+                Refusal(Code.SPLIT_MISSING, f"the application declares the split {name!r}, which is in no file", advice=advice)
+                for name in sorted(self.scope.splits.keys() - splits.keys())
+            ]
+        return splits, arms
+
+    def _read_split(self, document: Document) -> tuple[CompiledSplit, dict[str, Arm[Any]]]:
+        from livecfg.flags.split import compile_split  # noqa: PLC0415 - keeps `import livecfg` light
+
+        split = compile_split(document, static=self.scope.process.attributes)
+        model = self.scope.splits.get(split.name)
+        if model is None:
+            return split, {}
+        faults: list[Refusal] = []
+        arms: dict[str, Arm[Any]] = {}
+        for name, value in split.arms.items():
+            base: Loc = ("arms", name, "value")
+
+            def locate(loc: Loc, at_key: bool, base: Loc = base) -> tuple[str, Position]:  # noqa: FBT001 - shape of Locate
+                full = base + loc
+                return document.path, document.key_position(full) if at_key else document.position(full)
+
+            try:
+                arms[name] = Arm(name, validate_value(model, value, locate))
+            except RefusedError as error:
+                faults += error.refusals
+        if faults:
+            raise RefusedError(*faults)
+        return split, arms
+
+    def _files(self) -> dict[str, bytes]:
+        files: dict[str, bytes] = {}
+        for name, template in self.manifest.files.items():
+            path = self.scope.process.expand(template)
+            if path is None:
+                continue
+            entry = lookup(self.objects, self.tree, path)
+            if entry is None:
+                continue
+            old = self.old.files.get(path) if self.old is not None else None
+            data = old[1] if old is not None and old[0] == entry.id else self.objects.read(entry.id, "blob")
+            if self._spend(path, len(data)):
+                self.parts.files[path] = (entry.id, data)
+                files[name] = data
+        return files
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _scope_files(self, globs: list[str], endings: tuple[str, ...]) -> list[tuple[str, str]]:
+        """(path, blob id) of every file that the globs name for this process, each once, sorted."""
+        found: dict[str, str] = {}
+        for glob in globs:
+            path = self.scope.process.expand(glob)
+            if path is not None:
+                found |= {p: blob for p, blob in self._listing(path) if p.endswith(endings)}
+        return sorted(found.items())
+
+    def _listing(self, glob: str) -> tuple[tuple[str, str], ...]:
+        prefix, _, last = glob.rpartition("/")
+        entry = lookup(self.objects, self.tree, glob if "*" not in last else prefix)
+        if entry is None:
+            return ()
+        if "*" not in last:
+            return () if entry.is_tree else ((glob, entry.id),)
+        if not entry.is_tree:
+            return ()
+        old = self.old.listings.get(glob) if self.old is not None else None
+        if old is None or old[0] != entry.id:
+            files = walk(self.objects, entry.id, f"{prefix}/" if prefix else "")
+            depth = prefix.count("/") + 1 if prefix else 0
+            old = entry.id, tuple((p, e.id) for p, e in files if last == "**" or p.count("/") == depth)
+        self.parts.listings[glob] = old
+        return old[1]
+
+    def _product(
+        self,
+        path: str,
+        blob: str,
+        old: Mapping[str, tuple[str, V]],
+        new: dict[str, tuple[str, V]],
+        make: Callable[[Document], V],
+    ) -> V | None:
+        """What `make` gives for a document, or gave for the same bytes last time; its faults are collected."""
+        known = old.get(path)
+        if known is None or known[0] != blob:
+            data = self.objects.read(blob, "blob")
+            limits = DocumentLimits(size_bytes=int(self.limits.file_bytes), depth=self.limits.depth)
+            if not self._spend(path, len(data)):
+                return None
+            try:
+                known = blob, make(read(data, path, limits, _TAGS))
+            except RefusedError as error:
+                self.faults += error.refusals
+                return None
+        new[path] = known
+        return known[1]
+
+    def _spend(self, path: str, size_bytes: int) -> bool:
+        self.budget_bytes -= size_bytes
+        self.budget_files -= 1
+        if self.budget_bytes >= 0 and self.budget_files >= 0:
+            return True
+        what = f"{self.limits.scope_files:,} files" if self.budget_files < 0 else f"{self.limits.scope_bytes:,} bytes"
+        if not any(f.code is Code.DOCUMENT_LIMIT for f in self.faults):
+            self.faults.append(Refusal(Code.DOCUMENT_LIMIT, f"the scope of this process is over {what}", path=path))
+        return False
+
+    def _same_manifest(self) -> bool:
+        return self.old is not None and self.old.manifest[0] == self.parts.manifest[0]
+
+    # --- where a value comes from -------------------------------------------------------------------------------------
+
+    def _explainer(self) -> Callable[[str], Origin]:
+        parts, objects, history, model = self.parts, self.objects, self.history, self.scope.model
+
+        def explain(key: str) -> Origin:
+            origin = _config_origin(key, parts, model) or _named_origin(key, parts, objects)
+            if origin is None:
+                raise KeyError(key)
+            return last_change(objects, history, origin) if origin.path and history else origin
+
+        return explain
+
+
+def _same(old: tuple[Document, ...], new: list[Document]) -> bool:
+    return all(a is b for a, b in zip(old, new, strict=True))
+
+
+def _config_origin(key: str, parts: _Parts, model: type[BaseModel]) -> Origin | None:
+    loc: Loc = tuple(key.split("."))
+    assert parts.merged is not None  # noqa: S101 - a snapshot exists, so its layers were merged
+    setters = parts.merged.setters(loc)
+    if setters:
+        winner, losers = setters[0], tuple(d.path for d in setters[1:])
+        if winner.path == "environment":
+            return Origin(key, "environment", losers=losers)
+        at = winner.position(loc)
+        return Origin(key, winner.path, winner.path, at.line, at.column, losers=losers)
+    return Origin(key, "default") if loc[0] in model.model_fields else None
+
+
+def _named_origin(key: str, parts: _Parts, objects: Objects) -> Origin | None:
+    """The origin of a flag or a split: the file that holds it."""
+    for path, (blob, flags) in parts.flags.items():
+        if key in flags:
+            at = read(objects.read(blob, "blob"), path).key_position(("flags", key))
+            return Origin(key, path, path, at.line, at.column)
+    for path, (_, (split, _arms)) in parts.splits.items():
+        if split.name == key:
+            return Origin(key, path, path, 1, 1)
+    return None
+
+
+def _undeclared(declared: Mapping[str, object], flags: Mapping[str, CompiledFlag]) -> list[Refusal]:
+    """Faults of the flags that the application's code declares: missing, or of another type."""
+    faults = []
+    for key, default in sorted(declared.items()):
+        flag = flags.get(key)
+        if flag is None:
+            message = f"the application declares the flag {key!r}, which is in no file"
+            faults.append(Refusal(Code.FLAG_REFERENCE, message, advice="add it under flags/, or remove the declaration"))
+        elif not all(_fits(default, value) for value in flag.variants.values()):
+            message = f"the flag {key!r} has variants that are not of the declared type {type(default).__name__}"
+            faults.append(Refusal(Code.FLAG_REFERENCE, message, advice="change the variants or the declaration"))
+    return faults
+
+
+def _fits(default: object, value: object) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return default is None or isinstance(value, type(default))

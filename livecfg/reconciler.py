@@ -1,0 +1,240 @@
+"""Desired → applied: fetch, verify, load, prepare, swap, remember; one step per line.
+
+The reconciler has no thread, no timer and no clock: whoever owns it calls `reconcile(now)`. It never raises what an
+application could not handle: FetchError means later, RefusedError means never this revision. Either way the snapshot that
+is in use stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from livecfg.errors import FetchError, LivecfgError, RefusedError
+from livecfg.loader import Scope, UnsafeTree, load
+from livecfg.revision import Candidate, Objects, Revision
+from livecfg.trust.history import is_ancestor
+from livecfg.trust.policy import protected_of
+from livecfg.trust.verify import Trusted, resume, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from livecfg.refusal import Refusal
+    from livecfg.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class MirrorLike(Protocol):
+    """What the reconciler needs of a mirror."""
+
+    @property
+    def objects(self) -> Objects:
+        """The objects of the mirror, re-hashed as they are read."""
+        ...
+
+    def fetch(self, since: str | None) -> Candidate | None:
+        """Give the tip when it is not `since`."""
+        ...
+
+    def load_state(self, name: str) -> bytes | None:
+        """Give what `save_state` kept, when the file can be trusted."""
+        ...
+
+    def save_state(self, name: str, data: bytes, position: int) -> None:
+        """Keep the last good commit, only forwards."""
+        ...
+
+
+class TreeLike(Protocol):
+    """What the reconciler needs of a working tree."""
+
+    @property
+    def objects(self) -> Objects:
+        """The files of the last `snapshot_id`."""
+        ...
+
+    def tree_id(self) -> str:
+        """Hash the files as they are now."""
+        ...
+
+
+class Reconciler(Generic[M]):
+    """Follows one ref of a mirror for one process and hands each good revision to `swap`.
+
+    `prepare` is called with (old, new) before a swap and may raise RefusedError; `swap` publishes. `state` names the file
+    that remembers the last applied revision.
+    """
+
+    def __init__(  # noqa: PLR0913 - the seam between the parts of the system
+        self,
+        mirror: MirrorLike,
+        trusted: Trusted,
+        scope: Scope[M],
+        *,
+        state: str,
+        prepare: Callable[[Snapshot[M] | None, Snapshot[M]], None],
+        swap: Callable[[Snapshot[M]], None],
+        hold: str = "",
+    ) -> None:
+        self._mirror = mirror
+        self._trusted = trusted
+        self._scope = scope
+        self._state = state
+        self._prepare = prepare
+        self._swap = swap
+        self._hold = hold
+        self._snapshot: Snapshot[M] | None = None
+        self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
+        self.desired: Revision | None = None
+        """The newest tip seen, verified or not."""
+
+    def inherit(self, snapshot: Snapshot[M] | None) -> None:
+        """Go on from a snapshot that this process already serves: the one a forked child inherited."""
+        self._snapshot = snapshot
+
+    def resume(self) -> bool:
+        """Serve the revision that was applied last, from the mirror alone; False when there is none to serve.
+
+        Raises:
+            RefusedError: it no longer fits the application's model.
+
+        """
+        kept = self._mirror.load_state(self._state)
+        if kept is None:
+            return False
+        try:
+            trusted = Trusted.from_state(self._trusted.root, self._trusted.ref, json.loads(kept))
+            good = resume(self._mirror.objects, trusted)
+        except (FetchError, ValueError, KeyError, TypeError) as error:
+            log.warning("cannot resume from the mirror's state: %s; verifying from the anchor", type(error).__name__)
+            return False
+        self.desired = good.revision
+        if self._snapshot is None or self._snapshot.revision.commit != good.revision.commit:
+            snapshot = load(good, self._mirror.objects, self._scope, self._snapshot)
+            self._prepare(self._snapshot, snapshot)
+            self._swap(snapshot)
+            self._snapshot = snapshot
+        self._trusted = trusted
+        return True
+
+    def reconcile(self, now: float) -> tuple[Refusal, ...]:
+        """Make what is applied equal to what is desired; give the refusals of commits that were skipped on the way.
+
+        Raises:
+            FetchError: the remote or the disk did not answer; later may help.
+            RefusedError: the newest revision broke a rule and stays out until the ref moves.
+
+        """
+        good = self._trusted.good
+        candidate = self._mirror.fetch(since=good.commit if good is not None else None)
+        if candidate is None:
+            self._refused = ("", ())
+            return ()
+        self.desired = Revision(candidate.ref, candidate.tip)
+        if candidate.tip == self._refused[0]:
+            raise RefusedError(*self._refused[1])
+        walk = verify(self._held(candidate), self._trusted, now)
+        if walk.good is not None:
+            try:
+                snapshot = load(walk.good, self._mirror.objects, self._scope, before=self._snapshot)
+                self._prepare(self._snapshot, snapshot)  # may refuse
+            except RefusedError as error:
+                named = tuple(replace(r, commit=r.commit or walk.good.revision.commit) for r in error.refusals)
+                self._refused = (candidate.tip, walk.skipped + named)
+                raise RefusedError(*self._refused[1]) from error
+            self._swap(snapshot)
+            self._snapshot = snapshot
+            self._trusted = walk.trusted
+            self._remember()
+        return walk.skipped
+
+    def contains(self, commit: str) -> bool:
+        """Tell whether what is applied is this commit (or abbreviation of it) or a descendant of it."""
+        if self._snapshot is None:
+            return False
+        return is_ancestor(self._mirror.objects, commit, self._snapshot.revision.commit)
+
+    def _held(self, candidate: Candidate) -> Candidate:
+        """With LIVECFG_HOLD, the held revision in place of the tip once the tip is past it."""
+        if self._hold and is_ancestor(self._mirror.objects, self._hold, candidate.tip):
+            return replace(candidate, tip=self._hold)
+        return candidate
+
+    def _remember(self) -> None:
+        good = self._trusted.good
+        if good is None:
+            return
+        try:
+            self._mirror.save_state(self._state, json.dumps(self._trusted.as_state()).encode(), good.position)
+        except LivecfgError as error:  # the new revision is in use; only a restart without the remote would miss it
+            log.warning("cannot remember the applied revision: %s", error)
+
+
+class TreeReconciler(Generic[M]):
+    """Follows a working tree that nobody verified, in development: the same `reconcile`, no trust, no memory."""
+
+    def __init__(
+        self,
+        tree: TreeLike,
+        scope: Scope[M],
+        *,
+        prepare: Callable[[Snapshot[M] | None, Snapshot[M]], None],
+        swap: Callable[[Snapshot[M]], None],
+    ) -> None:
+        self._tree = tree
+        self._scope = scope
+        self._prepare = prepare
+        self._swap = swap
+        self._snapshot: Snapshot[M] | None = None
+        self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
+        self.desired: Revision | None = None
+
+    def inherit(self, snapshot: Snapshot[M] | None) -> None:
+        """Go on from a snapshot that this process already serves."""
+        self._snapshot = snapshot
+
+    def resume(self) -> bool:
+        """There is nothing to resume from: the files are read again."""
+        return False
+
+    def reconcile(self, now: float) -> tuple[Refusal, ...]:  # noqa: ARG002 - the shape of Reconciler
+        """Load the files when they changed.
+
+        Raises:
+            FetchError: the directory could not be read.
+            RefusedError: what is in the files cannot be applied, or policy protects this environment.
+
+        """
+        tree = self._tree.tree_id()
+        self.desired = Revision("working-tree", tree)
+        if self._snapshot is not None and self._snapshot.revision.commit == tree:
+            return ()
+        if tree == self._refused[0]:
+            raise RefusedError(*self._refused[1])
+        try:
+            protected = protected_of(self._tree.objects, tree)
+            if self._scope.process.env in protected.envs:
+                raise RefusedError(protected.unverified(self._scope.process.env))
+            snapshot = load(UnsafeTree(self.desired, tree), self._tree.objects, self._scope, before=self._snapshot)
+            self._prepare(self._snapshot, snapshot)
+        except RefusedError as error:
+            self._refused = (tree, error.refusals)
+            raise
+        self._swap(snapshot)
+        self._snapshot = snapshot
+        return ()
+
+    def contains(self, commit: str) -> bool:
+        """Tell whether what is applied is this tree."""
+        return self._snapshot is not None and self._snapshot.revision.commit.startswith(commit)
+
+
+AnyReconciler = Reconciler[Any] | TreeReconciler[Any]

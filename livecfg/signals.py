@@ -1,0 +1,172 @@
+"""The Recorder behind `view.measure`, `observe` and split accessors: cumulative counters and histograms per revision.
+
+A value goes into one log-bucket histogram (1 % relative error, integer counts, exactly mergeable: Masson, Rim, Lee, "DDSketch",
+VLDB 2019). Counters only grow and are keyed by revision, so that reports may be lost, repeated or reordered. Recording takes
+well under a microsecond beyond its lock and never raises into the application.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import math
+import threading
+import time
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from livecfg.revision import Revision
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound="Callable[..., Any]")
+_LOG_GAMMA = math.log(1.01 / 0.99)  # 1 % relative error
+_REVISIONS_KEPT = 4
+_EXPOSURES_KEPT = 10_000
+_METRICS_KEPT = 200
+
+
+class Series:
+    """One metric of one revision: how many values, their sum, and their log buckets (`None` holds values ≤ 0)."""
+
+    __slots__ = ("buckets", "count", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.buckets: Counter[int | None] = Counter()
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self.count += 1
+        self.total += value
+        self.buckets[math.ceil(math.log(value) / _LOG_GAMMA) if value > 0 else None] += 1
+
+    def quantile(self, q: float) -> float:
+        """Give the value below which a share `q` of all values lies, within 1 %; NaN when there are none."""
+        rank = q * (self.count - 1)
+        seen = 0
+        for bucket, count in sorted(self.buckets.items(), key=lambda item: -math.inf if item[0] is None else item[0]):
+            seen += count
+            if seen > rank:
+                return 0.0 if bucket is None else 2 * math.exp(bucket * _LOG_GAMMA) / (1 + math.exp(_LOG_GAMMA))
+        return math.nan
+
+
+class Signals:
+    """A Recorder that keeps the last four revisions; `summary()` gives what a report carries."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._series: OrderedDict[str, dict[str, Series]] = OrderedDict()
+        self._exposures: Counter[tuple[str, str, str]] = Counter()
+        self._exposed: OrderedDict[tuple[str, str, str, object], None] = OrderedDict()
+
+    def measure(self, name: str, revision: Revision) -> Measurement:
+        """Record `<name>.latency` in seconds and `<name>.error` when an exception escapes."""
+        return Measurement(self, name, revision)
+
+    def observe(self, metric: str, value: float, revision: Revision) -> None:
+        """Record one value; what is not a finite number is dropped with a log line at DEBUG."""
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            log.debug("dropped a value that is not a finite number")
+            return
+        with self._lock:
+            by_metric = self._series.get(revision.commit)
+            if by_metric is None:
+                by_metric = self._series[revision.commit] = {}
+                if len(self._series) > _REVISIONS_KEPT:
+                    self._series.popitem(last=False)
+            series = by_metric.get(metric)
+            if series is None:
+                if len(by_metric) >= _METRICS_KEPT:
+                    return
+                series = by_metric[metric] = Series()
+            series.add(value)
+
+    def expose(self, split: str, arm: str, unit: object, revision: Revision) -> None:
+        """Count that a unit was shown an arm, once per unit, split, arm and revision while it is remembered."""
+        try:
+            seen = (split, arm, revision.commit, unit)
+            with self._lock:
+                if seen in self._exposed:
+                    return
+                self._exposed[seen] = None
+                if len(self._exposed) > _EXPOSURES_KEPT:
+                    self._exposed.popitem(last=False)
+                self._exposures[revision.commit, split, arm] += 1
+        except TypeError:  # a unit that cannot be hashed, such as a list
+            log.debug("dropped an exposure: its unit is not a plain value")
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Give count, sum and buckets of each metric, and exposures, per revision: JSON-ready, no values of configuration."""
+        with self._lock:
+            metrics: list[dict[str, Any]] = [
+                {
+                    "revision": revision,
+                    "metric": metric,
+                    "count": series.count,
+                    "sum": series.total,
+                    "buckets": [[b, n] for b, n in series.buckets.items()],
+                }
+                for revision, by_metric in self._series.items()
+                for metric, series in by_metric.items()
+            ]
+            metrics += [
+                {"revision": revision, "split": split, "arm": arm, "exposures": count}
+                for (revision, split, arm), count in self._exposures.items()
+            ]
+        return metrics
+
+
+class Measurement:
+    """Times a block, sync or async, or each call of a function it decorates."""
+
+    __slots__ = ("_name", "_revision", "_signals", "_started")
+
+    def __init__(self, signals: Signals, name: str, revision: Revision) -> None:
+        self._signals = signals
+        self._name = name
+        self._revision = revision
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._signals.observe(f"{self._name}.latency", time.perf_counter() - self._started, self._revision)
+        if kind is not None and issubclass(kind, Exception):
+            self._signals.observe(f"{self._name}.error", 1, self._revision)
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _fresh(self) -> Self:
+        """One measurement per call: calls of a decorated function may overlap."""
+        return type(self)(self._signals, self._name, self._revision)
+
+    def __call__(self, function: F) -> F:
+        """Measure each call of a function, sync or async."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def measured_async(*args: Any, **kwargs: Any) -> Any:
+                with self._fresh():
+                    return await function(*args, **kwargs)
+
+            return measured_async  # type: ignore[return-value]  # wraps() keeps the signature
+
+        @functools.wraps(function)
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            with self._fresh():
+                return function(*args, **kwargs)
+
+        return measured  # type: ignore[return-value]  # wraps() keeps the signature

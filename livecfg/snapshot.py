@@ -1,0 +1,213 @@
+"""Snapshot, View, Arm: one revision's config, flags, splits and origins; immutable, shared by every thread, read without a lock.
+
+A Snapshot is built whole by the loader and published by one attribute store, so nobody can see two revisions in one.
+A View is the same revision for one unit (user, request, instance): cheap, made per request, never kept.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from livecfg.flags.evaluate import Evaluation
+    from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.split import CompiledSplit
+    from livecfg.layers import Origin
+    from livecfg.revision import Revision
+
+M_co = TypeVar("M_co", bound=BaseModel, covariant=True)
+A = TypeVar("A", bound=BaseModel)
+T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Measured(AbstractContextManager[None], AbstractAsyncContextManager[None], Protocol):
+    """Times a block, sync or async, or every call of a decorated function."""
+
+    def __call__(self, function: F) -> F:
+        """Measure each call of `function`."""
+        ...
+
+
+class Recorder(Protocol):
+    """Takes what the application measures; the clock is on its side. Nothing here ever raises into the application."""
+
+    def measure(self, name: str, revision: Revision) -> Measured:
+        """Record `<name>.latency` in seconds and `<name>.error` when an exception escapes."""
+        ...
+
+    def observe(self, metric: str, value: float, revision: Revision) -> None:
+        """Record one value."""
+        ...
+
+    def expose(self, split: str, arm: str, unit: object, revision: Revision) -> None:
+        """Record that a unit was shown an arm."""
+        ...
+
+
+class Arm(Generic[A]):
+    """One arm of a split: its `name` and its `value`, validated against the model the application declared."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: A) -> None:
+        self.name = name
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Arm({self.name!r}, {self.value!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arm) and (self.name, self.value) == (other.name, other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+class View(Generic[M_co]):
+    """One revision for one unit: `config`, flags and arms of splits, all of the same snapshot."""
+
+    __slots__ = ("_serve", "config", "context", "snapshot")
+
+    config: M_co
+    """The application's model."""
+
+    def __init__(self, snapshot: Snapshot[M_co], context: Mapping[str, Any]) -> None:
+        self.snapshot = snapshot
+        self.context = context
+        self.config = snapshot.config
+        self._serve = snapshot.serve
+
+    def flag(self, key: str, default: T) -> T:
+        """Give the value of a flag for this unit, of the type of `default`; `default` where there is none. Never raises."""
+        try:
+            serve = self._serve[key]
+        except (KeyError, TypeError):
+            return default
+        return serve(self.context, default)  # type: ignore[no-any-return]  # compiled per flag: gives default's type
+
+    def evaluate(self, key: str, default: T) -> Evaluation[T]:
+        """Give the value of a flag with variant, reason and revision. Never raises."""
+        return self.snapshot.evaluate(key, default, self.context)
+
+    def measure(self, name: str) -> Measured:
+        """Time a block or a function and count the exceptions that escape it, under this view's revision."""
+        return self.snapshot.recorder.measure(name, self.snapshot.revision)
+
+    def observe(self, metric: str, value: float = 1) -> None:
+        """Record one value for gates and experiments, under this view's revision."""
+        self.snapshot.recorder.observe(metric, value, self.snapshot.revision)
+
+    def __repr__(self) -> str:
+        return f"View({self.snapshot.revision})"
+
+
+class Snapshot(Generic[M_co]):
+    """One verified, validated revision: `revision`, `config`, `files` (bytes by name), flags, splits, origins. Immutable."""
+
+    __slots__ = (
+        *("revision", "config", "files", "flags", "serve", "splits", "arms"),
+        *("recorder", "explainer", "parts", "__weakref__"),
+    )
+
+    config: M_co
+    """The application's model, whole."""
+    revision: Revision
+    files: Mapping[str, bytes]
+    flags: Mapping[str, CompiledFlag]
+    splits: Mapping[str, CompiledSplit]
+
+    def __init__(  # noqa: PLR0913 - the loader is the one caller: every part by name
+        self,
+        revision: Revision,
+        config: M_co,
+        *,
+        files: Mapping[str, bytes],
+        flags: Mapping[str, CompiledFlag],
+        splits: Mapping[str, CompiledSplit],
+        arms: Mapping[str, Mapping[str, Arm[Any]]],
+        recorder: Recorder,
+        explainer: Callable[[str], Origin],
+        parts: Any = None,
+    ) -> None:
+        self.revision = revision
+        self.config = config
+        self.files = files
+        self.flags = flags
+        self.serve: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {k: f.serve for k, f in flags.items()}
+        self.splits = splits
+        self.arms = arms
+        self.recorder = recorder
+        self.explainer = explainer
+        self.parts = parts
+        """What the loader reuses for the next revision."""
+
+    def view(self, context: Mapping[str, Any]) -> View[M_co]:
+        """Make the view of one unit; `context` holds its attributes, its key under `targetingKey`."""
+        return View(self, context)
+
+    def flag(self, key: str, default: T, context: Mapping[str, Any]) -> T:
+        """Give the value of a flag for a context: short for `view(context).flag(key, default)`."""
+        return View(self, context).flag(key, default)
+
+    def evaluate(self, key: str, default: T, context: Mapping[str, Any]) -> Evaluation[T]:
+        """Give the value of a flag with variant, reason and revision. Never raises."""
+        from livecfg.flags.evaluate import not_found  # noqa: PLC0415 - keeps `import livecfg` light
+
+        flag = self.flags.get(key) if isinstance(key, str) else None
+        if flag is None:
+            return not_found(key, default, str(self.revision))
+        return flag.evaluate(context, default, str(self.revision))
+
+    def explain(self, key: str) -> Origin:
+        """Say where the value of a dotted config key, a flag or a split comes from.
+
+        Raises:
+            KeyError: no such key, flag or split.
+
+        """
+        return self.explainer(key)
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.revision}, {self.config!r})"
+
+
+class SplitAccessor(Generic[A]):
+    """A declared split: `accessor(view)` gives the unit's Arm and records the exposure, `peek(view)` does not record."""
+
+    __slots__ = ("model", "name")
+
+    def __init__(self, name: str, model: type[A]) -> None:
+        self.name = name
+        self.model = model
+
+    def peek(self, view: View[Any]) -> Arm[A]:
+        """Give the arm of the view's unit without recording that it was shown."""
+        snapshot = view.snapshot
+        return snapshot.arms[self.name][snapshot.splits[self.name].choose(view.context)]
+
+    def __call__(self, view: View[Any]) -> Arm[A]:
+        """Give the arm of the view's unit and record the exposure."""
+        arm = self.peek(view)
+        snapshot = view.snapshot
+        snapshot.recorder.expose(self.name, arm.name, snapshot.splits[self.name].unit(view.context), snapshot.revision)
+        return arm
+
+
+class FlagAccessor(Generic[T]):
+    """A declared flag: `accessor(view)` gives its value; every load checks that it exists with the type of `default`."""
+
+    __slots__ = ("default", "key")
+
+    def __init__(self, key: str, default: T) -> None:
+        self.key = key
+        self.default = default
+
+    def __call__(self, view: View[Any]) -> T:
+        """Give the value of the flag for the view's unit."""
+        return view.flag(self.key, self.default)

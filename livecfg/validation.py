@@ -114,28 +114,36 @@ def _is_allowed_extra(model: type[BaseModel], fault: ErrorDetails) -> bool:
 
 def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
     """Find the model that describes the mapping at `loc`, as far as annotations tell."""
-    found: Any = model
+    found: list[Any] = [model]
     for part in loc:
-        owners = _models(found)
-        if isinstance(part, str) and (named := next((m for m in owners if m.__name__ == part), None)):
-            found = named  # pydantic names the member of a union in its loc
-            continue
-        fields = {alias: f for m in owners for n, f in m.model_fields.items() for alias in (n, f.alias)}
-        if part in fields:
-            found = fields[str(part)].annotation
-        elif owners:
-            return None
-    owners = _models(found)
-    return owners[0] if owners else None
+        found = [inner for annotation in found for inner in _step(annotation, part)]
+    return next((a for annotation in found for a in _members(annotation) if _is_model(a)), None)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Every model inside an annotation such as `list[A] | dict[str, B] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in {Union, types.UnionType, list, dict, tuple, set, frozenset} or get_args(annotation):
-        return [m for arg in get_args(annotation) for m in _models(arg)]
-    return []
+def _step(annotation: Any, part: str | int) -> list[Any]:
+    """Give the annotations of what `part` names inside a value of `annotation`."""
+    result: list[Any] = []
+    for member in _members(annotation):
+        if _is_model(member):
+            fields = {alias: f for n, f in member.model_fields.items() for alias in (n, f.alias)}
+            if part in fields:
+                result.append(fields[part].annotation)
+            elif part == member.__name__:  # pydantic names the member of a union in its loc
+                result.append(member)
+        elif isinstance(part, int) or get_origin(member) is dict:
+            result += get_args(member)[-1:] if get_origin(member) is dict else get_args(member)
+    return result
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Give the members of a union (`A | None` has two), or the annotation itself."""
+    if get_origin(annotation) in {Union, types.UnionType}:
+        return [m for arg in get_args(annotation) for m in _members(arg)]
+    return [annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _field_names(model: type[BaseModel] | None) -> list[str]:

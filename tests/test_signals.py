@@ -1,0 +1,144 @@
+"""Counters and histograms behind `measure`, `observe` and split accessors; the environment's variables."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import statistics
+import threading
+from pathlib import Path
+
+import pytest
+
+from livecfg.environment import instance_name, read_environment
+from livecfg.errors import LivecfgError
+from livecfg.revision import Revision
+from livecfg.signals import Series, Signals
+
+REVISION = Revision("main", "a" * 40)
+
+
+def metrics(signals: Signals) -> dict[str, int]:
+    return {row["metric"]: row["count"] for row in signals.summary() if "metric" in row}
+
+
+def test_a_block_is_timed_and_its_escaping_exception_counted() -> None:
+    signals = Signals()
+    with signals.measure("request", REVISION):
+        pass
+    with pytest.raises(ZeroDivisionError), signals.measure("request", REVISION):
+        _ = 1 / 0
+    assert metrics(signals) == {"request.latency": 2, "request.error": 1}
+
+
+def test_a_decorated_function_is_measured_at_each_call_sync_or_async() -> None:
+    signals = Signals()
+
+    @signals.measure("sync", REVISION)
+    def double(x: int) -> int:
+        return 2 * x
+
+    @signals.measure("async", REVISION)
+    async def triple(x: int) -> int:
+        await asyncio.sleep(0)
+        return 3 * x
+
+    async def both() -> list[int]:
+        return await asyncio.gather(triple(1), triple(2))
+
+    assert (double(2), double(3), asyncio.run(both())) == (4, 6, [3, 6])
+    assert metrics(signals) == {"sync.latency": 2, "async.latency": 2}
+
+
+def test_an_async_block_is_measured() -> None:
+    signals = Signals()
+
+    async def work() -> None:
+        async with signals.measure("job", REVISION):
+            await asyncio.sleep(0)
+
+    asyncio.run(work())
+    assert metrics(signals) == {"job.latency": 1}
+
+
+def test_quantiles_are_right_within_one_percent() -> None:
+    rng = random.Random(7)
+    values = [rng.lognormvariate(-3, 1) for _ in range(20_000)]
+    series = Series()
+    for value in values:
+        series.add(value)
+    exact = statistics.quantiles(values, n=100)
+    for percent in (50, 90, 99):
+        assert math.isclose(series.quantile(percent / 100), exact[percent - 1], rel_tol=0.02)
+
+
+def test_what_is_not_a_finite_number_is_dropped_and_never_raised() -> None:
+    signals = Signals()
+    for value in (math.nan, math.inf, "x", None):
+        signals.observe("paid", value, REVISION)  # type: ignore[arg-type]
+    signals.expose("ranker", "v8", [], REVISION)
+    assert signals.summary() == []
+
+
+def test_memory_is_bounded_in_revisions_metrics_and_exposures() -> None:
+    signals = Signals()
+    for n in range(20):
+        signals.observe("paid", 1, Revision("main", f"{n:040x}"))
+    for n in range(500):
+        signals.observe(f"metric{n}", 1, REVISION)
+    rows = signals.summary()
+    assert len({row["revision"] for row in rows}) == 4
+    assert len(rows) == 3 + 200
+
+
+def test_an_exposure_counts_once_per_unit() -> None:
+    signals = Signals()
+    for _ in range(3):
+        signals.expose("ranker", "v8", "u1", REVISION)
+    signals.expose("ranker", "v8", "u2", REVISION)
+    assert [row["exposures"] for row in signals.summary()] == [2]
+
+
+def test_threads_lose_no_value() -> None:
+    signals = Signals()
+
+    def work() -> None:
+        for _ in range(2000):
+            signals.observe("paid", 1, REVISION)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert metrics(signals) == {"paid": 8000}
+
+
+def test_the_environment_is_parsed_and_shown_by_name_only() -> None:
+    environment = read_environment(
+        {
+            "LIVECFG_HOME": "/var/lib/livecfg",
+            "LIVECFG_SERVICE": "checkout",
+            "LIVECFG_LABELS": "tier=gold,zone=a",
+            "LIVECFG_SET_payment__timeout_ms": "300",
+            "LIVECFG_KILL": "a, b",
+            "LIVECFG_HOLD": "9f2c61d",
+        }
+    )
+    assert environment.home == Path("/var/lib/livecfg")
+    assert environment.labels == {"tier": "gold", "zone": "a"}
+    assert environment.overrides == {"payment.timeout_ms": "300"}
+    shown = ("LIVECFG_SET_payment__timeout_ms", "LIVECFG_KILL=a", "LIVECFG_KILL=b", "LIVECFG_HOLD=9f2c61d")
+    assert environment.visible == shown
+
+
+def test_labels_of_another_form_are_refused_with_the_form() -> None:
+    with pytest.raises(LivecfgError, match="expected key=value"):
+        read_environment({"LIVECFG_LABELS": "tier"})
+
+
+def test_an_instance_keeps_its_name_and_a_read_only_home_gives_one_anyway(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert instance_name(home) == instance_name(home)
+    assert instance_name(Path("/proc/no-such-place")) != ""

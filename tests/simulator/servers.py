@@ -71,13 +71,15 @@ class GitHttpServer:
     """Smart HTTP for every repository under `root`, on 127.0.0.1; a context manager.
 
     `requests` lists what was asked as `(method, path with query, protocol header)`. With `auth="user:password"` it wants
-    basic credentials. `fault` may be set at any time; TRUNCATE and FLIP spoil answers with a pack only.
+    basic credentials; with `old_protocol` it speaks version 0 only. `fault` may be set at any time; TRUNCATE
+    and FLIP spoil answers with a pack only.
     """
 
-    def __init__(self, root: Path, *, auth: str = "", delay_s: float = 0.0) -> None:
+    def __init__(self, root: Path, *, auth: str = "", delay_s: float = 0.0, old_protocol: bool = False) -> None:
         self.root = root
         self.auth = auth
         self.delay_s = delay_s
+        self.old_protocol = old_protocol
         self.fault: Fault | None = None
         self.requests: list[tuple[str, str, str]] = []
         self.stopped = threading.Event()
@@ -155,6 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _backend(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         parts = urlsplit(self.path)
+        protocol = "" if self.server.owner.old_protocol else self.headers.get("Git-Protocol", "")
         env = {
             "GIT_PROJECT_ROOT": str(self.server.owner.root),
             "GIT_HTTP_EXPORT_ALL": "1",
@@ -164,8 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "HTTP_GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "HTTP_GIT_PROTOCOL": protocol,
+            "GIT_PROTOCOL": protocol,
             "REMOTE_ADDR": "127.0.0.1",
             "REMOTE_USER": "test",
         }

@@ -1,0 +1,101 @@
+"""Servers that speak only protocol version 0 or 1, through dulwich's client over our own guarded connections.
+
+Slower by a round trip and without a cap on the list of refs but the time limit; pack caps hold all the same.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from dulwich.client import GitClient, TraditionalGitClient, Urllib3HttpGitClient
+from dulwich.object_store import ObjectStoreGraphWalker
+from dulwich.objects import ObjectID
+from dulwich.protocol import Protocol as DulwichProtocol
+
+from livecfg.git.faults import over_limit
+from livecfg.git.http import HttpRemote
+from livecfg.git.pack import check_header
+from livecfg.git.transport import Deadline, Session, Ssh, Tcp, existing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from livecfg.git.source import GitSource
+
+
+class OldRemote:
+    """A remote of an old server; the same sessions as the others."""
+
+    def __init__(self, source: GitSource) -> None:
+        self._source = source
+        self._http = HttpRemote(source) if source.scheme in {"http", "https"} else None
+
+    @contextmanager
+    def session(self, deadline: Deadline) -> Iterator[Session]:
+        """Make a dulwich client whose connections end with the deadline."""
+        with deadline.explaining(f"talking to {self._source.url}"):
+            if self._http is None:
+                yield _OldSession(self._source, _StreamClient(self._source, deadline), deadline)
+                return
+            deadline.at_end(self._http.cut)
+            self._http.pool.headers = self._http.authorization()
+            client = Urllib3HttpGitClient(
+                self._source.url, pool_manager=self._http.pool, timeout=deadline.limits.idle_s, thin_packs=True, quiet=True
+            )
+            yield _OldSession(self._source, client, deadline)
+
+    def close(self) -> None:
+        """Drop kept connections."""
+        if self._http is not None:
+            self._http.close()
+
+
+class _StreamClient(TraditionalGitClient):
+    def __init__(self, source: GitSource, deadline: Deadline) -> None:
+        super().__init__(thin_packs=True, quiet=True)
+        self._source, self._deadline = source, deadline
+
+    def _connect(
+        self, cmd: bytes, path: str | bytes, protocol_version: int | None = None
+    ) -> tuple[DulwichProtocol, Callable[[], bool], IO[bytes] | None]:
+        del cmd, path, protocol_version  # one repository, upload-pack, whatever the server speaks
+        pipe = Tcp(self._source, self._deadline) if self._source.scheme == "git" else Ssh(self._source, self._deadline)
+
+        def write(data: bytes) -> int:
+            pipe.write(data)
+            return len(data)
+
+        return DulwichProtocol(pipe.read, write, pipe.close), lambda: False, None
+
+
+class _OldSession:
+    def __init__(self, source: GitSource, client: GitClient, deadline: Deadline) -> None:
+        self._source, self._client, self._deadline = source, client, deadline
+        self._path = unquote(urlsplit(source.url).path).encode()
+
+    def tip(self) -> str:
+        wanted = self._source.full_ref.encode()
+        refs: Any = self._client.get_refs(self._path, ref_prefix=[wanted]).refs
+        return existing((refs.get(wanted) or b"").decode(), self._source)
+
+    def pack(self, want: str, have: str) -> bytes:
+        limits, pack = self._deadline.limits, bytearray()
+
+        def keep(data: bytes) -> int:
+            nonlocal pack
+            pack += data
+            if len(pack) > limits.wire_bytes:
+                raise over_limit("the remote sends a bigger pack than allowed", limits.wire_bytes, "wire_bytes")
+            if len(pack) >= 12:
+                check_header(pack, limits)
+            return len(data)
+
+        haves = [ObjectID(have.encode())] if have else []
+        walker = ObjectStoreGraphWalker(haves, lambda _: [], shallow=set())
+        wants = [ObjectID(want.encode())]
+        self._client.fetch_pack(
+            self._path, lambda *_, **__: wants, walker, keep, ref_prefix=[self._source.full_ref.encode()], progress=lambda _: None
+        )
+        return bytes(pack)

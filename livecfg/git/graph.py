@@ -1,0 +1,150 @@
+"""Walks over raw objects: what a commit or tree names, whether everything it names is there, and which commits are new.
+
+Nothing here judges what a tree may contain (trust/tree.py does); entries are read leniently and only for their ids.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from typing import TYPE_CHECKING
+
+from livecfg.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from livecfg.git.pack import Content
+    from livecfg.revision import Objects
+
+_LINK = re.compile(rb"(?:tree|parent) ([0-9a-f]{64}|[0-9a-f]{40})\n")
+_TIME = re.compile(rb"^committer .*> (-?\d{1,15}) [-+]\d+$", re.MULTILINE)
+_ENTRY = {n: re.compile(rb"([0-7]{1,6}) ([^\0]+)\0(.{%d})" % n, re.DOTALL) for n in (20, 32)}
+GITLINK, FOLDER = b"160000", b"40000"
+
+
+def links_of_commit(content: bytes) -> tuple[str, ...]:
+    """The tree and the parents a commit names, the tree first."""
+    found, position = [], 0
+    while match := _LINK.match(content, position):
+        found.append(match[1].decode())
+        position = match.end()
+    if not found:
+        raise FetchError("a commit names no tree")
+    return tuple(found)
+
+
+def time_of_commit(content: bytes) -> int:
+    """The committer's time; 0 when it cannot be read."""
+    match = _TIME.search(content, 0, content.find(b"\n\n") + 1 or len(content))
+    return int(match[1]) if match else 0
+
+
+def entries_of_tree(content: bytes, id_length: int = 40) -> Iterator[tuple[bytes, bytes, str]]:
+    """(mode, name, id) of each entry.
+
+    Raises:
+        FetchError: the bytes are no tree.
+
+    """
+    pattern, position = _ENTRY[id_length // 2], 0
+    while position < len(content):
+        match = pattern.match(content, position)
+        if match is None:
+            raise FetchError("a tree object is malformed")
+        yield match[1], match[2], match[3].hex()
+        position = match.end()
+
+
+def ids_of_tree(content: bytes, id_length: int = 40) -> tuple[str, ...]:
+    """The ids a tree names, without submodules, whose commits live elsewhere."""
+    return tuple(name for mode, _, name in entries_of_tree(content, id_length) if mode != GITLINK)
+
+
+def check_closed(objects: dict[str, Content], tip: str, has: Callable[[str], bool]) -> None:
+    """Check that `tip` and all it names are among the new objects or already kept (where they are complete).
+
+    A remote that leaves objects out would otherwise leave a mirror that claims to have them.
+
+    Raises:
+        FetchError: something is missing.
+
+    """
+    known: set[str] = set()
+    work = [(tip, "commit")]
+    while work:
+        name, expected = work.pop()
+        if name in known:
+            continue
+        known.add(name)
+        new = objects.get(name)
+        if new is None:
+            if not has(name):
+                raise FetchError(f"the remote left out {expected} {name}")
+            continue
+        kind, content = new
+        if expected not in {kind, "any"}:
+            raise FetchError(f"the remote names {kind} {name} where a {expected} belongs")
+        if kind == "commit":
+            tree, *parents = links_of_commit(content)
+            work.append((tree, "tree"))
+            work.extend((parent, "commit") for parent in parents)
+        elif kind == "tree":
+            work.extend((below, "any") for below in ids_of_tree(content, len(name)) if below not in known)
+
+
+def new_commits(objects: Objects, have: str, tip: str, most: int) -> list[tuple[str, bytes]]:
+    """Commits that `tip` reaches and `have` (may be empty) does not, parents before children.
+
+    Walks by time as git does, so the cost follows what is new; with clocks that lie a commit too many may be named, never
+    one too few.
+
+    Raises:
+        FetchError: there are more than `most`, or an object is missing.
+
+    """
+    seen: dict[str, bytes] = {}
+    old: set[str] = {have} if have else set()
+    queue: list[tuple[int, str]] = []
+    waiting: set[str] = set()
+    order: list[str] = []
+
+    def push(name: str) -> None:
+        if name not in seen:
+            seen[name] = objects.read(name, "commit")
+            heapq.heappush(queue, (-time_of_commit(seen[name]), name))
+            waiting.add(name)
+
+    push(tip)
+    if have:
+        push(have)
+    while waiting - old:
+        _, name = heapq.heappop(queue)
+        waiting.discard(name)
+        parents = links_of_commit(seen[name])[1:]
+        if name in old:
+            old.update(parents)
+        else:
+            order.append(name)
+        for parent in parents:
+            push(parent)
+        if len(order) > most:
+            raise FetchError(f"there are over {most} commits between {have[:10] or 'the beginning'} and {tip[:10]}")
+    found = {name for name in order if name not in old}
+    return [(name, seen[name]) for name in _parents_first(tip, found, seen)]
+
+
+def _parents_first(tip: str, found: set[str], contents: dict[str, bytes]) -> list[str]:
+    """The found commits in an order in which every commit comes after its parents."""
+    done: list[str] = []
+    state: set[str] = set()
+    work = [(tip, False)]
+    while work:
+        name, leave = work.pop()
+        if leave:
+            done.append(name)
+        elif name in found and name not in state:
+            state.add(name)
+            work.append((name, True))
+            work.extend((parent, False) for parent in links_of_commit(contents[name])[1:])
+    return done

@@ -1,0 +1,112 @@
+"""Which process of a host fetches: a `flock` the kernel frees when the process dies, and the sweep of what the dead left.
+
+A forked child shares its parent's lock through the inherited descriptor, so the child closes its copy at once (closing a copy
+does not unlock) and must win an election of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from livecfg.git.faults import translating
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_held: set[int] = set()
+_SHARED_AGE_S = 60.0
+
+
+def _close_in_child() -> None:
+    # Runs on every fork of the host application, so: nothing that could block. The set is emptied since the numbers will
+    # be used again: a grandchild must not close what its parent opened meanwhile.
+    while _held:
+        with suppress(OSError):
+            os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+class Election:
+    """The lock on one file, per process: True from `elect` means nobody else on this host fetches."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._pid = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether this very process holds the lock."""
+        return self._descriptor >= 0 and self._pid == os.getpid()
+
+    def elect(self) -> bool:
+        """Try to take the lock; True when this process holds it.
+
+        Raises:
+            FetchError: the lock file cannot be opened.
+
+        """
+        if self.held:
+            return True
+        if self._descriptor >= 0:  # inherited over a fork: the hook closed it
+            self._descriptor = -1
+        with translating("opening the fetcher's lock"):
+            descriptor = _open(self._path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        _held.add(descriptor)
+        self._descriptor, self._pid = descriptor, os.getpid()
+        return True
+
+    def resign(self) -> None:
+        """Give the lock up."""
+        if self.held:
+            _held.discard(self._descriptor)
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:
+        # A read-only folder can still be locked by whoever may read the file.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def sweep(base: Path) -> int:
+    """Remove what killed writers left; only the holder of the lock may call this. Gives the number of things removed.
+
+    `*.lock` and `tmp_*` would wedge or fill the repository for ever (git-measured.md §8); `incoming-*` are ours.
+    """
+    removed = 0
+    ours = ("mirror.git/**/*.lock", "mirror.git/**/tmp_*", "mirror.git/**/incoming-*", "incoming-*", "outgoing-*")
+    # State and reports are written by every process of the host: what is young may be a write under way.
+    shared = [p for p in (*base.glob("state/incoming-*"), *base.glob("processes/incoming-*")) if _age_s(p) > _SHARED_AGE_S]
+    for pattern in ours:
+        shared.extend(base.glob(pattern))
+    for path in shared:
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+            removed += 1
+    return removed
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

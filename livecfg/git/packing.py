@@ -1,0 +1,100 @@
+"""Building packs: what the hub sends, and what maintenance writes.
+
+dulwich walks the whole history and tree to build a pack (2 s at 100,000 files); this follows the new commits and the tree
+differences only, so its cost follows the change (git-measured.md §4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dulwich.pack import create_delta
+
+from livecfg.errors import LivecfgError
+from livecfg.git.faults import over_limit
+from livecfg.git.graph import FOLDER, GITLINK, entries_of_tree, links_of_commit, new_commits
+from livecfg.git.pack import Entry, write_pack
+
+if TYPE_CHECKING:
+    from livecfg.git.pack import Content
+    from livecfg.git.source import Limits
+    from livecfg.git.store import Store
+    from livecfg.revision import Objects
+
+_COMMITS_MOST = 100_000
+_DELTA_FROM_BYTES = 512
+"""A tree this big is sent as a delta on the one it replaces: an entry costs 35 bytes, a delta about 60."""
+
+
+class _Builder:
+    def __init__(self, objects: Objects, limits: Limits, id_length: int) -> None:
+        self._objects = objects
+        self._limits = limits
+        self._id_length = id_length
+        self._bytes = 0
+        self.entries: dict[str, Entry] = {}
+
+    def add(self, name: str, kind: str, content: bytes, base: tuple[str, bytes] | None = None) -> None:
+        entry = Entry(name, kind, content)
+        # A base among the entries could be a delta itself, and chains would grow with the number of commits.
+        if base is not None and base[0] not in self.entries and len(content) >= _DELTA_FROM_BYTES:
+            delta = b"".join(create_delta(base[1], content))
+            if len(delta) * 2 < len(content):
+                entry = Entry(name, kind, delta, base[0])
+        self.entries[name] = entry
+        self._bytes += len(entry.content)
+        if self._bytes > self._limits.inflated_bytes:
+            raise over_limit("the pack would be too big", self._limits.inflated_bytes, "inflated_bytes")
+        if len(self.entries) > self._limits.objects:
+            raise over_limit("the pack would have too many objects", self._limits.objects, "objects")
+
+    def tree(self, new: str, old: str) -> None:
+        """Add what tree `new` has and tree `old` (may be empty) does not."""
+        work = [(new, old)]
+        while work:
+            name, before = work.pop()
+            if name == before or name in self.entries:
+                continue
+            content = self._objects.read(name, "tree")
+            old_content = self._objects.read(before, "tree") if before else b""
+            self.add(name, "tree", content, (before, old_content) if before else None)
+            known = {entry: (mode, below) for mode, entry, below in entries_of_tree(old_content, self._id_length)}
+            for mode, entry, below in entries_of_tree(content, self._id_length):
+                old_mode, old_below = known.get(entry, (b"", ""))
+                if below == old_below or mode == GITLINK:
+                    continue
+                if mode == FOLDER:
+                    work.append((below, old_below if old_mode == FOLDER else ""))
+                elif below not in self.entries:
+                    self.add(below, "blob", self._objects.read(below, "blob"))
+
+
+def build_pack(objects: Objects, have: str, tip: str, limits: Limits) -> bytes:
+    """Give a pack with what `tip` reaches and `have` does not; thin: wide trees are deltas on trees of `have`.
+
+    Raises:
+        FetchError: an object is missing, or a limit would be exceeded.
+
+    """
+    id_length = len(tip)
+    builder = _Builder(objects, limits, id_length)
+    for name, content in new_commits(objects, have, tip, _COMMITS_MOST):
+        tree, *parents = links_of_commit(content)
+        builder.add(name, "commit", content)
+        before = links_of_commit(objects.read(parents[0], "commit"))[0] if parents else ""
+        builder.tree(tree, before)
+    return write_pack(builder.entries.values(), id_length)[0]
+
+
+def salvage(old: Store, new: Store) -> int:
+    """Copy every readable object of a damaged store that the new one lacks; the last good revision may be among them."""
+    found: dict[str, Content] = {}
+    for name in old.all_names():
+        try:
+            if name not in new:
+                found[name] = old.read(name)
+        except LivecfgError:
+            continue  # that is the damage
+    if found:
+        new.add(found, b"", {})
+    return len(found)

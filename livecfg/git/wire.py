@@ -1,0 +1,180 @@
+"""Git's protocol version 2, as far as a mirror needs it: which commit is a ref at, and one pack for one want and one have.
+
+Bytes only, no sockets: `read(n)` gives up to n bytes, fewer only at the end. See gitprotocol-v2 and gitprotocol-pack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from livecfg.errors import FetchError
+from livecfg.git.faults import over_limit
+from livecfg.git.pack import check_header
+from livecfg.refusal import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from livecfg.git.source import Limits
+
+    Read = Callable[[int], bytes]
+
+FLUSH, DELIMITER, RESPONSE_END = b"0000", b"0001", b"0002"
+AGENT = b"agent=livecfg\n"
+
+
+class OldProtocolError(FetchError):
+    """The server does not speak version 2; `fallback` can talk to it."""
+
+
+def packet(payload: bytes) -> bytes:
+    """One pkt-line."""
+    return b"%04x" % (len(payload) + 4) + payload
+
+
+def packets(read: Read) -> Iterator[bytes | None]:
+    """Give pkt-lines; None stands for flush, delimiter and response end. Ends with the stream, which must end between two.
+
+    Raises:
+        FetchError: the stream is no sequence of pkt-lines, or ends inside one.
+
+    """
+    while head := read(4):
+        if head in {FLUSH, DELIMITER, RESPONSE_END}:
+            yield None
+            continue
+        try:
+            size = int(head, 16)
+        except ValueError:
+            size = 0
+        if len(head) != 4 or not 4 < size <= 65520:
+            raise FetchError(f"the remote does not speak Git: expected a packet length, got {head!r}")
+        payload = read(size - 4)
+        if len(payload) != size - 4:
+            raise FetchError("the remote's answer is truncated")
+        if payload.startswith(b"ERR "):
+            raise FetchError(f"the remote says: {printable(payload[4:204].decode(errors='replace').strip())}")
+        yield payload
+
+
+def counted(read: Read, limit: int, what: str, name: str) -> Read:
+    """A `read` that gives up beyond `limit` bytes."""
+    left = limit
+
+    def bounded(size: int) -> bytes:
+        nonlocal left
+        part = read(size)
+        left -= len(part)
+        if left < 0:
+            raise over_limit(what, limit, name)
+        return part
+
+    return bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a version 2 server said about itself."""
+
+    object_format: str = "sha1"
+
+    @property
+    def id_length(self) -> int:
+        """Hexadecimal digits of an object id."""
+        return 64 if self.object_format == "sha256" else 40
+
+
+def read_capabilities(read: Read) -> Capabilities:
+    """Read the capability advertisement.
+
+    Raises:
+        OldProtocolError: the server speaks version 0 or 1.
+        FetchError: it is no Git server.
+
+    """
+    lines = packets(read)
+    first = next(lines, None)
+    if first is not None and first.startswith(b"# service="):
+        next(lines, None)  # the flush after smart HTTP's service line
+        first = next(lines, None)
+    if first is None:
+        raise FetchError("the remote hung up without a word")
+    if first.strip() != b"version 2":
+        raise OldProtocolError("the remote speaks an old protocol version")
+    form, commands = "sha1", set()
+    for line in lines:
+        if line is None:
+            break
+        key, _, value = line.strip().partition(b"=")
+        commands.add(key)
+        if key == b"object-format":
+            form = value.decode("ascii", "replace")
+    if not {b"ls-refs", b"fetch"} <= commands:
+        raise OldProtocolError("the remote offers neither ls-refs nor fetch")
+    if form not in {"sha1", "sha256"}:
+        raise FetchError(f"the remote's object format {printable(form)!r} is unknown")
+    return Capabilities(form)
+
+
+def _command(name: bytes, capabilities: Capabilities, *arguments: bytes) -> bytes:
+    head = packet(b"command=" + name + b"\n") + packet(AGENT)
+    head += packet(b"object-format=" + capabilities.object_format.encode() + b"\n")
+    return head + DELIMITER + b"".join(packet(a + b"\n") for a in arguments) + FLUSH
+
+
+def ls_refs_request(capabilities: Capabilities, ref: str) -> bytes:
+    """Ask for one ref only, so that the answer does not grow with the repository's tags."""
+    return _command(b"ls-refs", capabilities, b"ref-prefix " + ref.encode())
+
+
+def read_ref(read: Read, capabilities: Capabilities, ref: str) -> str:
+    """Give the id the ref is at, or an empty string; stops at the flush."""
+    found, wanted = "", ref.encode()
+    for line in packets(read):
+        if line is None:
+            return found
+        name, _, rest = line.strip().partition(b" ")
+        if rest.split(b" ")[0] == wanted:
+            found = name.decode("ascii", "replace")
+            if len(found) != capabilities.id_length or not set(found) <= set("0123456789abcdef"):
+                raise FetchError(f"the remote names no object id for {ref}")
+    raise FetchError("the remote's answer is truncated")
+
+
+def fetch_request(capabilities: Capabilities, want: str, have: str) -> bytes:
+    """Ask for one pack: `want` without what `have` reaches; no negotiation round."""
+    haves = (b"have " + have.encode(),) if have else ()
+    return _command(b"fetch", capabilities, b"thin-pack", b"ofs-delta", b"no-progress", b"want " + want.encode(), *haves, b"done")
+
+
+def read_pack_answer(read: Read, limits: Limits) -> bytes:
+    """Give the pack of a fetch answer, read under caps.
+
+    Raises:
+        FetchError: the answer is malformed, truncated, over a cap, or an error of the remote.
+
+    """
+    lines = packets(read)
+    for line in lines:
+        if line is not None and line.strip() == b"packfile":
+            break
+    else:
+        raise FetchError("the remote sent no pack")
+    pack, checked = bytearray(), False
+    for line in lines:
+        if line is None:
+            break
+        band = line[0]
+        if band == 1:
+            pack += memoryview(line)[1:]
+            if len(pack) > limits.wire_bytes:
+                raise over_limit("the remote sends a bigger pack than allowed", limits.wire_bytes, "wire_bytes")
+            if not checked and len(pack) >= 12:
+                check_header(pack, limits)
+                checked = True
+        elif band == 3:
+            raise FetchError(f"the remote says: {printable(line[1:201].decode(errors='replace').strip())}")
+        elif band != 2:
+            raise FetchError(f"the remote's answer has an unknown band {band}")
+    return bytes(pack)

@@ -1,0 +1,122 @@
+"""WorkingTree: a plain directory seen as Git objects, for development without verification (trust.md §3).
+
+Hidden entries other than `.livecfg`, symbolic links and special files are left out; what is in `.git` is never read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
+from livecfg.git.faults import over_limit, translating
+from livecfg.git.pack import object_id
+from livecfg.git.source import Limits
+
+if TYPE_CHECKING:
+    from livecfg.git.pack import Content
+    from livecfg.revision import Kind
+
+_DEPTH_MOST = 32
+
+
+class WorkingTree:
+    """The files of a directory as blobs and trees; `tree_id()` reads what changed since it was last called."""
+
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+        self.path = Path(path)
+        self.objects = _TreeObjects()
+        self._limits = limits or Limits()
+        self._blobs: dict[str, tuple[tuple[int, int, int, int], str]] = {}
+
+    def tree_id(self) -> str:
+        """Hash the directory as it is now; `objects` then serves this very state.
+
+        Raises:
+            FetchError: it is missing, unreadable or too big.
+
+        """
+        found: dict[str, Content] = {}
+        blobs: dict[str, tuple[tuple[int, int, int, int], str]] = {}
+        with translating(f"reading {self.path}"):
+            if not self.path.is_dir():
+                raise FetchError(f"{self.path} is not a directory")
+            tree = self._tree(self.path, found, blobs, 0)
+        self._blobs = blobs
+        self.objects.replace(found)
+        return tree
+
+    def _tree(
+        self, folder: Path, found: dict[str, Content], blobs: dict[str, tuple[tuple[int, int, int, int], str]], depth: int
+    ) -> str:
+        if depth > _DEPTH_MOST:
+            raise FetchError(f"{folder} lies over {_DEPTH_MOST} folders deep")
+        listed: list[tuple[bytes, bytes, str]] = []
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.name.startswith(".") and not (depth == 0 and entry.name == ".livecfg"):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    below = self._tree(Path(entry.path), found, blobs, depth + 1)
+                    if found[below][1]:  # Git knows no empty folders
+                        listed.append((b"40000", os.fsencode(entry.name), below))
+                elif entry.is_file(follow_symlinks=False):
+                    listed.append((b"100644", os.fsencode(entry.name), self._blob(entry, found, blobs)))
+        listed.sort(key=lambda item: item[1] + (b"/" if item[0] == b"40000" else b""))
+        content = b"".join(mode + b" " + name + b"\0" + bytes.fromhex(below) for mode, name, below in listed)
+        return _put(found, "tree", content)
+
+    def _blob(
+        self, entry: os.DirEntry[str], found: dict[str, Content], blobs: dict[str, tuple[tuple[int, int, int, int], str]]
+    ) -> str:
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise FetchError(f"{entry.path} is no regular file")
+        key = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+        known = self._blobs.get(entry.path)
+        if known is not None and known[0] == key and (kept := self.objects.get(known[1])) is not None:
+            found[known[1]] = kept
+            blobs[entry.path] = known
+            return known[1]
+        if status.st_size > self._limits.object_bytes:
+            raise over_limit(f"{entry.path} has {status.st_size} bytes", self._limits.object_bytes, "object_bytes")
+        if len(found) > self._limits.objects:
+            raise over_limit("the directory has too many files", self._limits.objects, "objects")
+        name = _put(found, "blob", Path(entry.path).read_bytes())
+        blobs[entry.path] = (key, name)
+        return name
+
+
+class _TreeObjects:
+    """`Objects` of the last `tree_id`; replaced whole, so a reader sees one state."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Content] = {}
+
+    def replace(self, found: dict[str, Content]) -> None:
+        self._found = found
+
+    def get(self, name: str) -> Content | None:
+        return self._found.get(name)
+
+    def read(self, object_id: str, kind: Kind) -> bytes:
+        """Give the content of one object.
+
+        Raises:
+            MissingObjectError, CorruptObjectError: there is none of that id, or of another kind.
+
+        """
+        found = self._found.get(object_id)
+        if found is None:
+            raise MissingObjectError(object_id)
+        if found[0] != kind:
+            raise CorruptObjectError(object_id, f"expected a {kind}, got a {found[0]}")
+        return found[1]
+
+
+def _put(found: dict[str, Content], kind: Kind, content: bytes) -> str:
+    name = object_id(kind, content)
+    found[name] = (kind, content)
+    return name

@@ -1,0 +1,186 @@
+"""override() and snapshot(): fixed configuration, flags and splits in a test; no Git, no thread, no network.
+
+`override` pins a snapshot in the current context (a ContextVar), so tests that run side by side in threads or tasks do not see
+each other's values, and nothing is left behind when the block ends. Flags go through the same compiler as those of a repository.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from livecfg.document import read
+from livecfg.errors import LivecfgError
+from livecfg.layers import Origin
+from livecfg.revision import Revision
+from livecfg.signals import Signals
+from livecfg.snapshot import Arm, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from livecfg.client import LiveConfig
+    from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.split import CompiledSplit
+    from livecfg.snapshot import Recorder
+
+__all__ = ["override", "snapshot"]
+
+M = TypeVar("M", bound=BaseModel)
+TEST_REVISION = Revision("test", "0" * 40)
+"""What `revision` says inside `override` and of `snapshot()`."""
+
+
+class _Nothing(BaseModel, frozen=True):
+    """The model of a snapshot that has flags only."""
+
+
+class _Fixed:
+    """A split that gives every unit the same arm."""
+
+    def __init__(self, name: str, arm: str) -> None:
+        self.name = name
+        self.arm = arm
+
+    def choose(self, context: Mapping[str, Any]) -> str:  # noqa: ARG002 - the shape of CompiledSplit
+        return self.arm
+
+    def unit(self, context: Mapping[str, Any]) -> object:
+        return context.get("targetingKey")
+
+
+class _Arms(dict[str, "dict[str, Arm[Any]]"]):
+    """Says what to do when the code under test asks for a split that the test did not set."""
+
+    def __missing__(self, name: str) -> dict[str, Arm[Any]]:
+        raise LivecfgError(f"the test sets no arm of the split {name!r}; add splits={{{name!r}: (arm, value)}} to override()")
+
+
+@contextmanager
+def override(
+    live: LiveConfig[M],
+    *,
+    config: M | Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    splits: Mapping[str, tuple[str, BaseModel]] | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> Iterator[Snapshot[M]]:
+    """Make `live.current` of this context a snapshot with these values, for the time of the block; gives that snapshot.
+
+    `config` is an instance of the model or a mapping that is validated against it, by default the model's own defaults;
+    `flags` maps keys to the value everybody gets; `splits` maps names to `(arm, value)`. What is not given is absent: a flag
+    gives the caller's default. A nested block adds to the one around it.
+
+    Raises:
+        LivecfgError: values that the model, or a declaration of `live`, does not accept.
+
+    """
+    around = live._pinned.get(None)  # noqa: SLF001 - the pin is the seam between the two
+    made = Snapshot(
+        TEST_REVISION,
+        _config(live, config, around),
+        files={**(around.files if around else {}), **(files or {})},
+        flags={**(around.flags if around else {}), **_fixed_flags(live, flags or {})},
+        splits={**(around.splits if around else {}), **{name: _split(name, arm) for name, (arm, _) in (splits or {}).items()}},
+        arms=_Arms({**(around.arms if around else {}), **_arms(live, splits or {})}),  # type: ignore[dict-item]  # arms are read only
+        recorder=cast("Recorder", live._signals),  # noqa: SLF001 - what the test measures is kept where it always is
+        explainer=_explainer,
+    )
+    token = live._pinned.set(made)  # noqa: SLF001 - as above
+    try:
+        yield made
+    finally:
+        live._pinned.reset(token)  # noqa: SLF001 - as above
+
+
+def snapshot(
+    *,
+    flags: str | bytes | Mapping[str, Any] | None = None,
+    gate: Literal["strict", "flagd"] = "strict",
+    fractional: Literal["v2", "v3"] = "v2",
+    clock: Callable[[], int] = lambda: 0,
+) -> Snapshot[Any]:
+    """Load one flag document (YAML or JSON text, or a mapping) without a repository, as a load of a revision would.
+
+    `clock` gives Unix seconds for `$flagd.timestamp`.
+
+    Raises:
+        RefusedError: every fault of the document, with line and column.
+
+    """
+    made = _compile(flags, gate, fractional, clock) if flags is not None else {}
+    return Snapshot(
+        TEST_REVISION,
+        _Nothing(),
+        files={},
+        flags=made,
+        splits={},
+        arms={},
+        recorder=cast("Recorder", Signals()),
+        explainer=_explainer,
+    )
+
+
+def _compile(
+    flags: str | bytes | Mapping[str, Any],
+    gate: Literal["strict", "flagd"],
+    fractional: Literal["v2", "v3"],
+    clock: Callable[[], int],
+) -> dict[str, CompiledFlag]:
+    from livecfg.flags.flag import compile_flags  # noqa: PLC0415 - as the loader: only who has flags pays for them
+
+    if isinstance(flags, str):
+        flags = flags.encode()
+    path = "flags.yaml"
+    if not isinstance(flags, bytes):
+        flags, path = json.dumps(dict(flags)).encode(), "flags.json"
+    return compile_flags(read(flags, path), fractional=fractional, gate=gate, static={}, clock=clock)
+
+
+def _config(live: LiveConfig[M], config: M | Mapping[str, Any] | None, around: Snapshot[M] | None) -> M:
+    model = live._model  # noqa: SLF001 - a test checks against what the application declared
+    if config is None and around is not None:
+        return around.config
+    if isinstance(config, model):
+        return config
+    if isinstance(config, BaseModel):
+        raise LivecfgError(f"override: config is expected to be a {model.__name__} or a mapping, got a {type(config).__name__}")
+    try:
+        return model.model_validate({} if config is None else dict(config))
+    except ValidationError as error:
+        hint = "" if config is not None else f" ({model.__name__} has fields without a default: give config=)"
+        raise LivecfgError(f"override: config does not fit the model{hint}: {error}") from error
+
+
+def _fixed_flags(live: LiveConfig[Any], flags: Mapping[str, Any]) -> dict[str, CompiledFlag]:
+    for key, value in flags.items():
+        default = live._flags.get(key, value)  # noqa: SLF001 - as above
+        if type(default) is not type(value) and not (type(default) is float and type(value) is int):
+            raise LivecfgError(f"override: the flag {key!r} is declared as {type(default).__name__}, got {type(value).__name__}")
+    if not flags:
+        return {}
+    fixed = {k: {"state": "ENABLED", "variants": {"test": v}, "defaultVariant": "test"} for k, v in flags.items()}
+    return _compile({"flags": fixed}, "strict", "v2", lambda: 0)
+
+
+def _split(name: str, arm: str) -> CompiledSplit:
+    return cast("CompiledSplit", _Fixed(name, arm))
+
+
+def _arms(live: LiveConfig[Any], splits: Mapping[str, tuple[str, BaseModel]]) -> dict[str, dict[str, Arm[Any]]]:
+    declared = live._splits  # noqa: SLF001 - as above
+    for name, (_, value) in splits.items():
+        model = declared.get(name)
+        if model is None:
+            raise LivecfgError(f"override: the application declares no split {name!r}; it declares {sorted(declared)}")
+        if not isinstance(value, model):
+            got = type(value).__name__
+            raise LivecfgError(f"override: an arm of the split {name!r} is expected to be a {model.__name__}, got a {got}")
+    return {name: {arm: Arm(arm, value)} for name, (arm, value) in splits.items()}
+
+
+def _explainer(key: str) -> Origin:
+    return Origin(key, "test")

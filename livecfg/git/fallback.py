@@ -17,7 +17,7 @@ from dulwich.protocol import Protocol as DulwichProtocol
 from livecfg.git.faults import over_limit
 from livecfg.git.http import HttpRemote
 from livecfg.git.pack import check_header
-from livecfg.git.transport import Deadline, Session, Ssh, Tcp, existing
+from livecfg.git.transport import Deadline, Session, existing, open_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ class _StreamClient(TraditionalGitClient):
         self, cmd: bytes, path: str | bytes, protocol_version: int | None = None
     ) -> tuple[DulwichProtocol, Callable[[], bool], IO[bytes] | None]:
         del cmd, path, protocol_version  # one repository, upload-pack, whatever the server speaks
-        pipe = Tcp(self._source, self._deadline) if self._source.scheme == "git" else Ssh(self._source, self._deadline)
+        pipe = open_pipe(self._source, self._deadline, "git-upload-pack")
 
         def write(data: bytes) -> int:
             pipe.write(data)

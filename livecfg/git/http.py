@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _HANDSHAKE_BYTES = 65536
 _CHUNK_BYTES = 65536
-_ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
-_RESULT = "application/x-git-upload-pack-result"
-_REQUEST = "application/x-git-upload-pack-request"
 _MEANS = {
     401: "it wants other credentials (GitSource auth or auth_file)",
     403: "these credentials may not read it",
@@ -105,23 +102,33 @@ class HttpRemote:
     def capabilities(self, deadline: Deadline) -> wire.Capabilities:
         """What the server can do; asked once per kept connection's life."""
         if self._capabilities is None:
-            with self._ask("GET", "/info/refs?service=git-upload-pack", None, _ADVERTISEMENT, deadline) as answer:
+            with self.advertisement("git-upload-pack", deadline) as answer:
                 read = wire.counted(answer.read, _HANDSHAKE_BYTES, "the greeting is too long", "-")
                 self._capabilities = wire.read_capabilities(read)
                 answer.drain()
         return self._capabilities
 
     @contextmanager
-    def command(self, body: bytes, deadline: Deadline) -> Iterator[_Answer]:
-        """Send one version 2 command."""
-        with self._ask("POST", "/git-upload-pack", body, _RESULT, deadline) as answer:
+    def advertisement(self, service: str, deadline: Deadline) -> Iterator[Answer]:
+        """Ask what a service can do (and, when pushing, where the refs are)."""
+        with self._ask(
+            "GET", f"/info/refs?service={service}", None, f"application/x-{service}-advertisement", deadline
+        ) as answer:
             yield answer
 
     @contextmanager
-    def _ask(self, method: str, path: str, body: bytes | None, expected: str, deadline: Deadline) -> Iterator[_Answer]:
-        headers = {"Git-Protocol": "version=2", "User-Agent": "git/2.40 livecfg", "Accept": expected} | self.authorization()
+    def command(self, service: str, body: bytes, deadline: Deadline) -> Iterator[Answer]:
+        """Send one request to a service."""
+        with self._ask("POST", f"/{service}", body, f"application/x-{service}-result", deadline) as answer:
+            yield answer
+
+    @contextmanager
+    def _ask(self, method: str, path: str, body: bytes | None, expected: str, deadline: Deadline) -> Iterator[Answer]:
+        headers = {"User-Agent": "git/2.40 livecfg", "Accept": expected} | self.authorization()
+        if "upload-pack" in path:
+            headers["Git-Protocol"] = "version=2"
         if body is not None:
-            headers["Content-Type"] = _REQUEST
+            headers["Content-Type"] = expected.replace("-result", "-request")
         timeout = urllib3.Timeout(connect=deadline.idle_s, read=deadline.idle_s)
         response = self.pool.request(
             method,
@@ -135,7 +142,7 @@ class HttpRemote:
         )
         try:
             self._check(response, expected)
-            yield _Answer(response)
+            yield Answer(response)
         except BaseException:
             response.close()
             raise
@@ -162,7 +169,7 @@ class HttpRemote:
         return {"Authorization": value}
 
 
-class _Answer:
+class Answer:
     """The body of an answer as a buffered stream."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
@@ -171,6 +178,7 @@ class _Answer:
         self._at = 0
 
     def read(self, size: int) -> bytes:
+        """Give `size` bytes, fewer only at the end."""
         while len(self._buffer) - self._at < size:
             part = self._response.read1(_CHUNK_BYTES)
             if not part:
@@ -194,7 +202,9 @@ class _HttpSession:
     def tip(self) -> str:
         source, limit = self._remote._source, self._deadline.limits.refs_bytes  # noqa: SLF001 - the same module
         capabilities = self._remote.capabilities(self._deadline)
-        with self._remote.command(wire.ls_refs_request(capabilities, source.full_ref), self._deadline) as answer:
+        with self._remote.command(
+            "git-upload-pack", wire.ls_refs_request(capabilities, source.full_ref), self._deadline
+        ) as answer:
             read = wire.counted(answer.read, limit, "the list of refs is too long", "refs_bytes")
             tip = wire.read_ref(read, capabilities, source.full_ref)
             answer.drain()
@@ -202,7 +212,7 @@ class _HttpSession:
 
     def pack(self, want: str, have: str) -> bytes:
         capabilities = self._remote.capabilities(self._deadline)
-        with self._remote.command(wire.fetch_request(capabilities, want, have), self._deadline) as answer:
+        with self._remote.command("git-upload-pack", wire.fetch_request(capabilities, want, have), self._deadline) as answer:
             pack = wire.read_pack_answer(answer.read, self._deadline.limits)
             answer.drain()
         return pack

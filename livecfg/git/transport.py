@@ -128,7 +128,7 @@ class StreamRemote:
     def session(self, deadline: Deadline) -> Iterator[Session]:
         """Connect, say hello, and hang up at the end."""
         with deadline.explaining(f"connecting to {self._source.url}"):
-            pipe = Tcp(self._source, deadline) if self._source.scheme == "git" else Ssh(self._source, deadline)
+            pipe = open_pipe(self._source, deadline, "git-upload-pack")
         try:
             with deadline.explaining(f"talking to {self._source.url}"):
                 capabilities = wire.read_capabilities(wire.counted(pipe.read, _HANDSHAKE_BYTES, "the greeting is too long", "-"))
@@ -183,10 +183,23 @@ def existing(tip: str, source: GitSource) -> str:
     return tip
 
 
+def open_pipe(source: GitSource, deadline: Deadline, service: str) -> Pipe:
+    """Connect to a service of a git://, ssh or local repository; `service` is git-upload-pack or git-receive-pack."""
+    if source.scheme == "git":
+        return Tcp(source, deadline, service)
+    if source.scheme == "file":
+        # Through git, not by hand: its hooks, its locks and its refusal to move a checked-out branch belong to the owner.
+        path = unquote(urlsplit(source.url).path) if "://" in source.url else source.url
+        return Program(["git", service.removeprefix("git-"), path], deadline)
+    target, port, path = _ssh_address(source.url)
+    words = [*source.ssh_command, "-o", "SendEnv=GIT_PROTOCOL", *(["-p", str(port)] if port else []), target]
+    return Program([*words, f"{service} {shlex.quote(path)}"], deadline)
+
+
 class Tcp:
     """git://: a greeting on a plain socket."""
 
-    def __init__(self, source: GitSource, deadline: Deadline) -> None:
+    def __init__(self, source: GitSource, deadline: Deadline, service: str) -> None:
         parts = urlsplit(source.url)
         host, port = parts.hostname or "", parts.port or 9418
         self._deadline = deadline
@@ -195,7 +208,8 @@ class Tcp:
         deadline.at_end(lambda: self._socket.shutdown(socket.SHUT_RDWR))
         self._file = self._socket.makefile("rb", buffering=65536)
         where = f"{host}:{parts.port}" if parts.port else host
-        hello = f"git-upload-pack {unquote(parts.path)}\0host={where}\0\0version=2\0"
+        version = "\0version=2\0" if service == "git-upload-pack" else ""  # pushing has no version 2
+        hello = f"{service} {unquote(parts.path)}\0host={where}\0{version}"
         self._socket.sendall(wire.packet(hello.encode()))
 
     def read(self, size: int) -> bytes:
@@ -215,16 +229,17 @@ class Tcp:
         self._socket.close()
 
 
-class Ssh:
-    """`ssh host git-upload-pack 'path'`; GIT_PROTOCOL asks for version 2, servers that drop it answer in version 0."""
+class Program:
+    """A program that speaks Git on its standard streams: ssh, or git itself.
 
-    def __init__(self, source: GitSource, deadline: Deadline) -> None:
-        target, port, path = _ssh_address(source.url)
-        words = [*source.ssh_command, "-o", "SendEnv=GIT_PROTOCOL", *(["-p", str(port)] if port else []), target]
-        command = [*words, f"git-upload-pack {shlex.quote(path)}"]
+    GIT_PROTOCOL asks for version 2 when fetching; ssh servers that drop it answer in version 0.
+    """
+
+    def __init__(self, command: list[str], deadline: Deadline) -> None:
+        self._name = command[0]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close; a pipe nobody reads could stall ssh
         self._process = subprocess.Popen(  # noqa: S603 - a list of words, no shell; the host cannot be an option
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, env=_ssh_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, env=_environment(command)
         )
         self._out, self._in = cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stdin)
         deadline.at_end(self._process.kill)
@@ -234,7 +249,7 @@ class Ssh:
         """Give `size` bytes, fewer only at the end."""
         part = self._out.read(size)
         if not part and not self._heard:
-            raise FetchError(f"ssh ended without an answer: {self._complaint()}")
+            raise FetchError(f"{self._name} ended without an answer: {self._complaint()}")
         self._heard = True
         return part
 
@@ -260,9 +275,10 @@ class Ssh:
             self._process.wait()
 
 
-def _ssh_environment() -> dict[str, str]:
+def _environment(command: list[str]) -> dict[str, str]:
     # ssh needs HOME, PATH and the agent's socket as they are.
-    return {**os.environ, "GIT_PROTOCOL": "version=2"}
+    asked = {} if "receive-pack" in " ".join(command) else {"GIT_PROTOCOL": "version=2"}
+    return {**os.environ, **asked}
 
 
 def _ssh_address(url: str) -> tuple[str, int | None, str]:

@@ -73,6 +73,19 @@ def counted(read: Read, limit: int, what: str, name: str) -> Read:
     return bounded
 
 
+class Buffer:
+    """Bytes that are here already, behind a `read`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def read(self, size: int) -> bytes:
+        """Give up to `size` bytes."""
+        part = self._data[self._at : self._at + size]
+        self._at += len(part)
+        return part
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a version 2 server said about itself."""

@@ -1,0 +1,135 @@
+"""The main promise, with real processes: a signed commit reaches every process of a host; an unsigned one reaches none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.support import ROOT, Site, eventually, numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path) as made:
+        yield made
+
+
+def test_gunicorn_preload_workers_and_celery_prefork_children_switch_to_a_signed_commit(site: Site) -> None:
+    web = site.web(workers=4)
+    words = (
+        "-m",
+        "celery",
+        "-A",
+        "tests.e2e.apps.jobs",
+        "worker",
+        "--pool",
+        "prefork",
+        "--concurrency",
+        "2",
+        "--loglevel",
+        "INFO",
+    )
+    site.run(sys.executable, *words, "--without-mingle", "--without-gossip", log="celery.log")
+    web.all_workers(lambda a: a["commit"] == site.first)
+    _celery_children(site, site.first)
+
+    second = site.repo.publish(numbered(2))
+    answers = web.all_workers(lambda a: a["commit"] == second)
+    assert {(a["number"], a["flag"], a["condition"]) for a in answers.values()} == {(2, 2, "READY")}
+    assert web.process.pid not in answers
+    _celery_children(site, second)
+
+    unsigned = site.repo.commit(numbered(3), signed=False)
+    site.repo.push()
+    answers = web.all_workers(lambda a: a["condition"] == "REFUSED")
+    assert {(a["commit"], a["number"]) for a in answers.values()} == {(second, 2)}
+    assert all("LC301" in refusal for a in answers.values() for refusal in a["refusals"]), answers
+    assert unsigned != second
+
+    healed = site.repo.publish(numbered(4), message=f"Take over\n\nLivecfg-Adopt: {unsigned}")
+    web.all_workers(lambda a: a["commit"] == healed and a["number"] == a["flag"] == 4 and a["condition"] == "READY")
+    _celery_children(site, healed)
+
+
+def _celery_children(site: Site, commit: str) -> None:
+    """Send tasks until both prefork children have answered from `commit`."""
+
+    def done() -> bool:
+        send = "from tests.e2e.apps.jobs import report; [report.delay() for _ in range(8)]"
+        subprocess.run(
+            [sys.executable, "-c", send], cwd=ROOT, env=site.environment(LIVECFG_HOME=f"{site.path}/sender"), check=True
+        )
+        found = site.reports("celery-*.json")
+        return len(found) == 2 and all(r["commit"] == commit for r in found)
+
+    eventually(done, 60, lambda: (site.reports("celery-*.json"), site.logs()))
+
+
+def test_a_uvloop_process_that_spawns_subprocesses_keeps_switching(site: Site) -> None:
+    site.run(sys.executable, "-m", "tests.e2e.apps.spawner", log="uvloop.log")
+    commit = site.first
+    for number in range(1, 4):
+        eventually(lambda c=commit: [r for r in site.reports("uvloop.json") if r["commit"] == c], 30, site.logs)  # type: ignore[misc]
+        commit = site.repo.publish(numbered(number))
+    eventually(lambda: [r for r in site.reports("uvloop.json") if r["number"] == r["flag"] == 3], 30, site.logs)
+
+
+def test_a_forked_multiprocessing_child_and_its_own_child_keep_switching(site: Site) -> None:
+    site.run(sys.executable, "-m", "tests.e2e.apps.forker", log="fork.log")
+    names = ("fork-parent.json", "fork-child.json", "fork-grandchild.json")
+    for number in range(1, 4):
+        commit = site.repo.publish(numbered(number))
+
+        def all_there(commit: str = commit) -> bool:
+            return all([r["commit"] for r in site.reports(name)] == [commit] for name in names)
+
+        eventually(all_there, 30, lambda: (site.reports("*.json"), site.logs()))
+    assert len({r["pid"] for name in names for r in site.reports(name)}) == 3
+
+
+def test_a_worker_killed_with_sigkill_is_replaced_and_the_others_never_stop(site: Site) -> None:
+    web = site.web(workers=4)
+    before = web.all_workers(lambda a: a["commit"] == site.first)
+    os.kill(next(iter(before)), signal.SIGKILL)  # perhaps the one that fetches for the host
+    second = site.repo.publish(numbered(2))
+    killed = next(iter(before))
+    after = web.all_workers(lambda a: a["commit"] == second and a["pid"] != killed)
+    assert killed not in after
+
+
+def test_with_git_gone_every_process_restarts_serves_the_last_verified_revision_and_says_stale(site: Site) -> None:
+    web = site.web(workers=4)
+    second = site.repo.publish(numbered(2))
+    web.all_workers(lambda a: a["commit"] == second)
+    site.end(web.process, signal.SIGKILL)
+    site.stop_server()
+
+    again = site.web(workers=4, E2E_MAX_STALENESS_S="1")
+    answers = again.all_workers(lambda a: a["condition"] == "STALE")
+    assert {(a["commit"], a["number"], a["flag"]) for a in answers.values()} == {(second, 2, 2)}
+    assert all("no answer" in a["reason"] for a in answers.values()), answers
+
+
+def test_a_first_start_without_git_says_why_and_starts_once_git_is_back(site: Site) -> None:
+    site.stop_server()
+    script = (
+        "import json\nfrom tests.e2e.apps.settings import live\nfrom livecfg import FetchError\n"
+        "try:\n    live.start()\nexcept FetchError as error:\n    print(json.dumps(str(error)))\nlive.stop()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=site.environment(), capture_output=True, text=True, check=True, timeout=60
+    )
+    text: Any = json.loads(done.stdout)
+    assert site.url.split("/")[2].split(":")[0] in text

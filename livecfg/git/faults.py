@@ -35,7 +35,7 @@ DISK = {
 def foreign() -> tuple[type[BaseException], ...]:
     """The roots of what dulwich, urllib3, zlib and the operating system raise; loaded late because dulwich is."""
     import urllib3.exceptions  # noqa: PLC0415 - only when something has failed
-    from dulwich import client, errors, file, object_store, objects, pack, refs, repo  # noqa: PLC0415 - as above
+    from dulwich import bundle_uri, client, errors, file, object_store, objects, pack, refs, repo  # noqa: PLC0415 - as above
 
     return (
         OSError,
@@ -61,6 +61,7 @@ def foreign() -> tuple[type[BaseException], ...]:
         errors.RefFormatError,
         errors.WorkingTreeModifiedError,
         errors.WrongObjectException,
+        bundle_uri.BundleURIError,
         client.HTTPProxyUnauthorized,
         client.HTTPUnauthorized,
         client.InvalidWants,

@@ -15,7 +15,6 @@ import secrets
 import shutil
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from livecfg.errors import CorruptObjectError, FetchError
@@ -24,6 +23,7 @@ from livecfg.git.faults import translating
 from livecfg.git.local import LocalRemote, LocalSession
 from livecfg.git.lock import Election, sweep
 from livecfg.git.pack import PackReader
+from livecfg.git.quarantine import MirrorObjects, Quarantine
 from livecfg.git.state import Reports, States
 from livecfg.git.store import Store
 from livecfg.git.transport import Deadline, connect
@@ -36,66 +36,9 @@ if TYPE_CHECKING:
 
     from livecfg.git.pack import Content
     from livecfg.git.source import GitSource
-    from livecfg.git.transport import Remote
-    from livecfg.revision import Kind
+    from livecfg.git.transport import Remote, Session
 
 log = logging.getLogger(__name__)
-
-_CACHE_ENTRIES, _CACHE_BYTES = 50_000, 32 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class Quarantine:
-    """New objects in memory. `pack` and `offsets` are kept when one self-contained pack brought them all."""
-
-    tip: str = ""
-    objects: dict[str, Content] = field(default_factory=dict)
-    pack: bytes = b""
-    offsets: dict[str, int] = field(default_factory=dict)
-
-
-class MirrorObjects:
-    """`Objects` over a mirror: quarantine, cache of commits and trees, disk; every byte from disk is re-hashed."""
-
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror = mirror
-        self._cache: dict[str, Content] = {}
-        self._cached_bytes = 0
-
-    def read(self, object_id: str, kind: Kind) -> bytes:
-        """Give the content of one object.
-
-        Raises:
-            MissingObjectError, CorruptObjectError: it is not in the mirror, or is not what its id says.
-
-        """
-        found, content = self.content(object_id)
-        if found != kind:
-            raise CorruptObjectError(object_id, f"expected a {kind}, got a {found}")
-        return content
-
-    def content(self, object_id: str) -> Content:
-        """Give kind and content of one object."""
-        found = self._cache.get(object_id)
-        if found is None:
-            found = self._mirror.quarantined(object_id)
-            if found is None:
-                found = self._mirror.read_stored(object_id)
-            if found[0] != "blob":
-                self._keep(object_id, found)
-        return found
-
-    def _keep(self, object_id: str, found: Content) -> None:
-        self._cached_bytes += len(found[1])
-        if len(self._cache) >= _CACHE_ENTRIES or self._cached_bytes > _CACHE_BYTES:
-            self._cache.clear()
-            self._cached_bytes = len(found[1])
-        self._cache[object_id] = found
-
-    def forget(self) -> None:
-        """Drop the cache."""
-        self._cache.clear()
-        self._cached_bytes = 0
 
 
 class Mirror:
@@ -119,6 +62,9 @@ class Mirror:
         self._remote: Remote | LocalRemote | None = None
         self._unwritable = ""
         self._ask_for_all = False
+        self._offered = False
+        self._moves = 0
+        self._asking: Deadline | None = None
 
     # -- life -------------------------------------------------------------------------------------------------------------
 
@@ -202,21 +148,31 @@ class Mirror:
     def fetch(self, since: str | None) -> Candidate | None:
         """Ask the remote (as the fetcher) or look what the fetcher brought; None when there is nothing but `since`.
 
-        New objects stay in memory until `promote` or `save_state`, or the next fetch, writes them.
+        What the hub has pushed meanwhile comes first, without asking anybody. New objects stay in memory until `promote` or
+        `save_state`, or the next fetch, writes them.
 
         Raises:
             FetchError: the remote did not answer well, a cap was exceeded, or nothing was fetched yet.
 
         """
         self._here()
-        with self._lock:
-            if self.elect():
-                self._write_leftovers()
-                self._repair()
+        if self._take_offer(since):
+            return self.candidate(since)
+        if self.elect():
+            self._write_leftovers()
+            self._repair()
+            try:
                 self._download()
-            elif not self.tip():
-                raise FetchError("the process that fetches for this host has brought nothing yet")
+            except FetchError:
+                if not self._take_offer(since):
+                    raise
+        elif not self.tip():
+            raise FetchError("the process that fetches for this host has brought nothing yet")
         return self.candidate(since)
+
+    def _take_offer(self, since: str | None) -> bool:
+        offered, self._offered = self._offered, False
+        return offered and self.tip() != since
 
     def _write_leftovers(self) -> None:
         try:
@@ -225,22 +181,30 @@ class Mirror:
             log.debug("still serving from memory: %s", error)
 
     def _download(self) -> None:
+        """One conversation with the remote. It holds no lock, so that a pushed pack need not wait for a slow remote."""
+        have, moves = self.tip(), self._moves
         try:
             with Deadline(self._limits) as deadline, self._connected().session(deadline) as session:
+                self._asking = deadline
                 tip = session.tip()
-                if tip == self.tip():
+                if tip == have:
                     return
-                if self._holds(tip):
-                    self._quarantine.tip = tip
-                elif isinstance(session, LocalSession):
-                    has = (lambda _: False) if self._ask_for_all else self._holds
-                    self._receive(tip, session.objects(tip, has), b"", {})
-                else:
-                    have = "" if self._ask_for_all else self.tip()
-                    self._receive_pack(session.pack(tip, have), tip)
+                found = Quarantine(tip) if self._holds(tip) else self._ask(session, tip, have)
         except OldProtocolError:
             self._use_old_protocol()
             self._download()
+            return
+        finally:
+            self._asking = None
+        with self._lock:
+            if moves == self._moves:  # else a newer tip was pushed while the remote was being asked
+                self._keep(found)
+
+    def _ask(self, session: Session | LocalSession, tip: str, have: str) -> Quarantine:
+        if isinstance(session, LocalSession):
+            has = (lambda _: False) if self._ask_for_all else self._holds
+            return self._complete(Quarantine(tip, session.objects(tip, has)))
+        return self._read_pack(session.pack(tip, "" if self._ask_for_all else have), tip)
 
     def _connected(self) -> Remote | LocalRemote:
         if self._remote is None:
@@ -266,36 +230,45 @@ class Mirror:
     def accept_pack(self, data: bytes, tip: str) -> Candidate:
         """Take a pack that somebody pushed (the hub), under the same caps; it may be thin on what is here.
 
+        The next `fetch` gives it at once. A conversation with a slow remote is cut short.
+
         Raises:
             FetchError: it is malformed, over a cap or incomplete; nothing has changed.
 
         """
         self._here()
+        found = Quarantine(tip) if self._holds(tip) else self._read_pack(data, tip)
         with self._lock:
-            if not self._holds(tip):
-                self._receive_pack(data, tip)
-            self._quarantine.tip = tip
+            self._keep(found)
+            self._offered = True
+            asking = self._asking
+        if asking is not None:
+            asking.cut()
         return Candidate(self.source.ref, tip, self.objects)
 
-    def _receive_pack(self, data: bytes, tip: str) -> None:
+    def _read_pack(self, data: bytes, tip: str) -> Quarantine:
         reader = PackReader(data, self._limits, self.objects.content, len(tip))
-        objects = reader.read()
-        alone = reader.self_contained
-        self._receive(tip, objects, data if alone else b"", reader.offsets if alone else {})
+        found = Quarantine(tip, reader.read())
+        if reader.self_contained:
+            found.pack, found.offsets = data, reader.offsets
+        return self._complete(found)
 
-    def _receive(self, tip: str, objects: dict[str, Content], pack: bytes, offsets: dict[str, int]) -> None:
-        """Keep new objects in memory once they are complete."""
+    def _complete(self, found: Quarantine) -> Quarantine:
+        """Check that nothing is left out: a mirror that claims what it lacks would never be sent it again."""
         try:
-            graph.check_closed(objects, tip, (lambda _: False) if self._ask_for_all else self._holds)
+            graph.check_closed(found.objects, found.tip, (lambda _: False) if self._ask_for_all else self._holds)
         except FetchError:
             self._ask_for_all = True  # what is here may be incomplete: next time compare with nothing
             raise
+        self._ask_for_all = False
+        return found
+
+    def _keep(self, found: Quarantine) -> None:
         kept = self._quarantine
         if kept.objects:
-            self._quarantine = Quarantine(tip, kept.objects | objects)
-        else:
-            self._quarantine = Quarantine(tip, objects, pack, offsets)
-        self._ask_for_all = False
+            found = Quarantine(found.tip, kept.objects | found.objects)
+        self._quarantine = found
+        self._moves += 1
 
     # -- the disk ---------------------------------------------------------------------------------------------------------
 

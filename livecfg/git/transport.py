@@ -82,6 +82,10 @@ class Deadline:
         """How long one silence may last now, in seconds."""
         return max(0.01, min(self.limits.idle_s, self._end - time.monotonic()))
 
+    def cut(self) -> None:
+        """End what is going on now: something better has come."""
+        self._expire()
+
     def _expire(self) -> None:
         self.passed = True
         for call in tuple(self._calls):

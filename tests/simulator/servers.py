@@ -208,8 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
         head = ["HTTP/1.1 200 Answer", *(f"{k}: {v}" for k, v in headers.items()), "Content-Length: 100000", "", ""]
         self.wfile.write("\r\n".join(head).encode())
         with suppress(OSError):
+            self.wfile.write(b"fff0")
             for _ in range(1200):
-                self.wfile.write(b"0")
+                self.wfile.write(b"x")
                 if self.server.owner.stopped.wait(0.05):
                     break
         self.close_connection = True

@@ -1,0 +1,80 @@
+"""Where a mirror's objects are looked for: in memory what was fetched and not yet promoted, a cache, and the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from livecfg.errors import CorruptObjectError
+
+if TYPE_CHECKING:
+    from livecfg.git.pack import Content
+    from livecfg.revision import Kind
+
+_CACHE_ENTRIES, _CACHE_BYTES = 50_000, 32 * 1024 * 1024
+
+
+class Shelves(Protocol):
+    """The two places a mirror keeps objects in."""
+
+    def quarantined(self, object_id: str) -> Content | None:
+        """Give an object that waits for promotion, or None."""
+        ...
+
+    def read_stored(self, object_id: str) -> Content:
+        """Give an object from disk, re-hashed."""
+        ...
+
+
+@dataclass(slots=True)
+class Quarantine:
+    """New objects in memory. `pack` and `offsets` are kept when one self-contained pack brought them all."""
+
+    tip: str = ""
+    objects: dict[str, Content] = field(default_factory=dict)
+    pack: bytes = b""
+    offsets: dict[str, int] = field(default_factory=dict)
+
+
+class MirrorObjects:
+    """`Objects` over a mirror: quarantine, cache of commits and trees, disk; every byte from disk is re-hashed."""
+
+    def __init__(self, mirror: Shelves) -> None:
+        self._mirror = mirror
+        self._cache: dict[str, Content] = {}
+        self._cached_bytes = 0
+
+    def read(self, object_id: str, kind: Kind) -> bytes:
+        """Give the content of one object.
+
+        Raises:
+            MissingObjectError, CorruptObjectError: it is not in the mirror, or is not what its id says.
+
+        """
+        found, content = self.content(object_id)
+        if found != kind:
+            raise CorruptObjectError(object_id, f"expected a {kind}, got a {found}")
+        return content
+
+    def content(self, object_id: str) -> Content:
+        """Give kind and content of one object."""
+        found = self._cache.get(object_id)
+        if found is None:
+            found = self._mirror.quarantined(object_id)
+            if found is None:
+                found = self._mirror.read_stored(object_id)
+            if found[0] != "blob":
+                self._keep(object_id, found)
+        return found
+
+    def _keep(self, object_id: str, found: Content) -> None:
+        self._cached_bytes += len(found[1])
+        if len(self._cache) >= _CACHE_ENTRIES or self._cached_bytes > _CACHE_BYTES:
+            self._cache.clear()
+            self._cached_bytes = len(found[1])
+        self._cache[object_id] = found
+
+    def forget(self) -> None:
+        """Drop the cache."""
+        self._cache.clear()
+        self._cached_bytes = 0

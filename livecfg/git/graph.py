@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from livecfg.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from livecfg.git.pack import Content
     from livecfg.revision import Objects
@@ -59,6 +59,33 @@ def entries_of_tree(content: bytes, id_length: int = 40) -> Iterator[tuple[bytes
 def ids_of_tree(content: bytes, id_length: int = 40) -> tuple[str, ...]:
     """The ids a tree names, without submodules, whose commits live elsewhere."""
     return tuple(name for mode, _, name in entries_of_tree(content, id_length) if mode != GITLINK)
+
+
+def links(kind: str, content: bytes, id_length: int) -> tuple[str, ...]:
+    """Everything an object names and cannot be complete without."""
+    if kind == "commit":
+        return links_of_commit(content)
+    return ids_of_tree(content, id_length) if kind == "tree" else ()
+
+
+def bottom_up(objects: Mapping[str, Content]) -> list[str]:
+    """The names in an order in which every object comes after all it names.
+
+    Written in this order, an object that is there is there with everything below it, whenever the writer dies.
+    """
+    done: list[str] = []
+    entered: set[str] = set()
+    for start in objects:
+        work = [(start, False)]
+        while work:
+            name, leave = work.pop()
+            if leave:
+                done.append(name)
+            elif name in objects and name not in entered:
+                entered.add(name)
+                work.append((name, True))
+                work.extend((below, False) for below in links(*objects[name], len(name)))
+    return done
 
 
 def check_closed(objects: dict[str, Content], tip: str, has: Callable[[str], bool]) -> None:

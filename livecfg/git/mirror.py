@@ -4,7 +4,7 @@ One process, elected by a file lock, asks the remote; the others follow `refs/li
 from a remote or the hub waits in memory, checked against caps, hashed and complete, until `promote` writes it: objects, then
 ref, then state. The mirror never judges commits: it takes the remote's tip as it is, also after a force push.
 
-`<home>/<source>/`: `mirror.git` the repository · `lock` the election · `state/` · `processes/` · `damaged` a complaint.
+`<home>/<source>/`: `mirror.git` the repository · `lock` the election · `state/` · `processes/` · `damaged`, `suspect` complaints.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from livecfg.errors import CorruptObjectError, FetchError
+from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git import graph, packing
 from livecfg.git.faults import translating
 from livecfg.git.local import LocalRemote, LocalSession
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from livecfg.git.transport import Remote, Session
 
 log = logging.getLogger(__name__)
+
+_MISSED_MOST = 1000
 
 
 class Mirror:
@@ -62,6 +64,7 @@ class Mirror:
         self._remote: Remote | LocalRemote | None = None
         self._unwritable = ""
         self._ask_for_all = False
+        self._missed: set[str] = set()
         self._offered = False
         self._moves = 0
         self._asking: Deadline | None = None
@@ -306,15 +309,26 @@ class Mirror:
         try:
             return self._store.read(object_id)
         except CorruptObjectError:
-            self._complain()
+            self._complain("damaged")
+            raise
+        except MissingObjectError:
+            if object_id not in self._missed and len(self._missed) < _MISSED_MOST:
+                self._missed.add(object_id)
+                self._complain("suspect")
             raise
 
-    def _complain(self) -> None:
+    def _complain(self, mark: str) -> None:
         with suppress(OSError):
-            (self.folder / "damaged").touch()
+            (self.folder / mark).touch()
 
     def _repair(self) -> None:
-        """Re-clone when a process of this host has met a corrupt object."""
+        """Re-clone when a process of this host has met a corrupt object, or missed one that the tip reaches."""
+        suspect = self.folder / "suspect"
+        if suspect.exists():
+            with suppress(OSError):
+                suspect.unlink()
+            if packing.is_incomplete(self.objects, self.tip()):
+                self._complain("damaged")
         if (self.folder / "damaged").exists():
             log.warning("the mirror is damaged: fetching it anew")
             self.rebuild()

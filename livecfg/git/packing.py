@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from dulwich.pack import create_delta
 
-from livecfg.errors import LivecfgError
+from livecfg.errors import FetchError, LivecfgError
 from livecfg.git.faults import over_limit
-from livecfg.git.graph import FOLDER, GITLINK, entries_of_tree, links_of_commit, new_commits
+from livecfg.git.graph import FOLDER, GITLINK, bottom_up, entries_of_tree, links, links_of_commit, new_commits
 from livecfg.git.pack import Entry, write_pack
 
 if TYPE_CHECKING:
     from livecfg.git.pack import Content
     from livecfg.git.source import Limits
     from livecfg.git.store import Store
-    from livecfg.revision import Objects
+    from livecfg.revision import Kind, Objects
 
 _COMMITS_MOST = 100_000
 _DELTA_FROM_BYTES = 512
@@ -86,8 +86,31 @@ def build_pack(objects: Objects, have: str, tip: str, limits: Limits) -> bytes:
     return write_pack(builder.entries.values(), id_length)[0]
 
 
+def is_incomplete(objects: Objects, tip: str) -> bool:
+    """Read everything `tip` reaches; True when something is missing or corrupt. Costs a pass over the repository."""
+    work: list[tuple[str, Kind]] = [(tip, "commit")] if tip else []
+    seen: set[str] = set()
+    while work:
+        name, kind = work.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            content = objects.read(name, kind)
+        except FetchError:
+            return True
+        if kind == "commit":
+            tree, *parents = links_of_commit(content)
+            work.append((tree, "tree"))
+            work.extend((parent, "commit") for parent in parents)
+        elif kind == "tree":
+            entries = entries_of_tree(content, len(name))
+            work.extend((below, "tree" if mode == FOLDER else "blob") for mode, _, below in entries if mode != GITLINK)
+    return False
+
+
 def salvage(old: Store, new: Store) -> int:
-    """Copy every readable object of a damaged store that the new one lacks; the last good revision may be among them."""
+    """Copy what is readable and complete in a damaged store and the new one lacks; the last good revision may be among it."""
     found: dict[str, Content] = {}
     for name in old.all_names():
         try:
@@ -95,6 +118,10 @@ def salvage(old: Store, new: Store) -> int:
                 found[name] = old.read(name)
         except LivecfgError:
             continue  # that is the damage
-    if found:
-        new.add(found, b"", {})
-    return len(found)
+    kept: dict[str, Content] = {}
+    for name in bottom_up(found):
+        if all(below in kept or below in new for below in links(*found[name], len(name))):
+            kept[name] = found[name]
+    if kept:
+        new.add(kept, b"", {})
+    return len(kept)

@@ -22,6 +22,7 @@ from dulwich.pack import write_pack_index_v2
 
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git.faults import explain, translating
+from livecfg.git.graph import bottom_up
 from livecfg.git.pack import KINDS, Entry, object_id, write_pack
 
 if TYPE_CHECKING:
@@ -197,9 +198,7 @@ class Store:
     def add(self, objects: Mapping[str, Content], pack: bytes, offsets: Mapping[str, int]) -> None:
         """Write objects: one by one when few, else as a pack; `pack` is used as it came when it stands alone."""
         if len(objects) <= LOOSE_MOST:
-            folders = {self._add_loose(name, *content) for name, content in objects.items()}
-            for folder in folders:
-                fsync_folder(folder)
+            self._add_each(objects)
             return
         id_length = len(next(iter(objects)))
         if offsets and pack:
@@ -209,13 +208,26 @@ class Store:
             data, index = write_pack((Entry(name, kind, content) for name, (kind, content) in objects.items()), id_length, 1)
             self.add_pack(data, index)
 
+    def _add_each(self, objects: Mapping[str, Content]) -> None:
+        """Write from the bottom up and make each step durable before the next: what is there is there with all below it."""
+        waiting: set[Path] = set()
+        for name in bottom_up(objects):
+            kind, content = objects[name]
+            if kind != "blob":
+                for folder in waiting:
+                    fsync_folder(folder)
+                waiting.clear()
+            waiting.add(self._add_loose(name, kind, content))
+        for folder in waiting:
+            fsync_folder(folder)
+
     def _add_loose(self, name: str, kind: str, content: bytes) -> Path:
         folder = self.path / "objects" / name[:2]
         folder.mkdir(exist_ok=True)
         target = folder / name[2:]
         if not target.exists():
             body = zlib.compress(b"%s %d\0" % (kind.encode(), len(content)) + content, 1)
-            write_file(target, body, temporary=f"tmp_obj_{secrets.token_hex(6)}", mode=0o444, sync_folder=False)
+            write_file(target, body, beside=f"tmp_obj_{secrets.token_hex(6)}", mode=0o444, sync_folder=False)
         return folder
 
     def add_pack(self, data: bytes, index: list[tuple[bytes, int, int]]) -> Path:
@@ -225,13 +237,14 @@ class Store:
         table = io.BytesIO()
         write_pack_index_v2(table, sorted(index), checksum)
         base = self.path / "objects" / "pack" / f"pack-{checksum.hex()}"
-        write_file(base.with_suffix(".pack"), data, temporary=f"tmp_pack_{secrets.token_hex(6)}", mode=0o444, sync_folder=False)
-        write_file(base.with_suffix(".idx"), table.getvalue(), temporary=f"tmp_idx_{secrets.token_hex(6)}", mode=0o444)
+        write_file(base.with_suffix(".pack"), data, beside=f"tmp_pack_{secrets.token_hex(6)}", mode=0o444, sync_folder=False)
+        write_file(base.with_suffix(".idx"), table.getvalue(), beside=f"tmp_idx_{secrets.token_hex(6)}", mode=0o444)
         return base.with_suffix(".pack")
 
     def set_tip(self, name: str) -> None:
         """Move the ref; objects must be on disk by now."""
-        write_file(self.path / TIP, f"{name}\n".encode())
+        # Not beside the ref: git takes every file below refs/ for a ref.
+        write_file(self.path / TIP, f"{name}\n".encode(), beside=f"../../incoming-{secrets.token_hex(6)}")
 
 
 def _names_of(pack: Pack) -> list[str]:
@@ -250,27 +263,27 @@ def _index_of(pack: bytes, offsets: Mapping[str, int]) -> list[tuple[bytes, int,
     return [(bytes.fromhex(n), o, zlib.crc32(view[o:end])) for (n, o), end in zip(ordered, ends, strict=True)]
 
 
-def write_file(path: Path, data: bytes, *, temporary: str = "", mode: int = 0o644, sync_folder: bool = True) -> None:
-    """Write a file whole: beside its name, fsync, rename, fsync of the folder.
+def write_file(path: Path, data: bytes, *, beside: str = "", mode: int = 0o644, sync_folder: bool = True) -> None:
+    """Write a file whole: under the name `beside` (relative, same file system), fsync, rename, fsync of the folder.
 
     Raises:
         FetchError: the disk is full, read-only or out of order; nothing was replaced.
 
     """
-    beside = path.with_name(temporary or f"incoming-{secrets.token_hex(6)}")
+    temporary = path.parent / (beside or f"incoming-{secrets.token_hex(6)}")
     try:
         with translating(f"writing {path.parent.name}/{path.name}"):
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             with open(descriptor, "wb") as file:  # noqa: PTH123 - from a descriptor
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)
-            os.replace(beside, path)  # noqa: PTH105 - the hot write path
+            os.replace(temporary, path)  # noqa: PTH105 - the hot write path
             if sync_folder:
                 fsync_folder(path.parent)
     except FetchError:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise
 
 

@@ -44,11 +44,15 @@ class MirrorLike(Protocol):
         """Give the tip when it is not `since`."""
         ...
 
+    def promote(self) -> None:
+        """Write what was fetched, so that the other processes of the host see it."""
+        ...
+
     def load_state(self, name: str) -> bytes | None:
         """Give what `save_state` kept, when the file can be trusted."""
         ...
 
-    def save_state(self, name: str, data: bytes, position: int) -> None:
+    def save_state(self, name: str, data: bytes, position: int) -> bool:
         """Keep the last good commit, only forwards."""
         ...
 
@@ -93,6 +97,7 @@ class Reconciler(Generic[M]):
         self._hold = hold
         self._snapshot: Snapshot[M] | None = None
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
+        self._remembered: object = None
         self.desired: Revision | None = None
         """The newest tip seen, verified or not."""
 
@@ -142,17 +147,18 @@ class Reconciler(Generic[M]):
         if candidate.tip == self._refused[0]:
             raise RefusedError(*self._refused[1])
         walk = verify(self._held(candidate), self._trusted, now)
-        if walk.good is not None:
-            try:
+        try:
+            if walk.good is not None:
                 snapshot = load(walk.good, self._mirror.objects, self._scope, before=self._snapshot)
                 self._prepare(self._snapshot, snapshot)  # may refuse
-            except RefusedError as error:
-                named = tuple(replace(r, commit=r.commit or walk.good.revision.commit) for r in error.refusals)
-                self._refused = (candidate.tip, walk.skipped + named)
-                raise RefusedError(*self._refused[1]) from error
-            self._swap(snapshot)
-            self._snapshot = snapshot
-            self._trusted = walk.trusted
+                self._swap(snapshot)
+                self._snapshot = snapshot
+                self._trusted = walk.trusted
+        except RefusedError as error:
+            named = tuple(replace(r, commit=r.commit or candidate.tip) for r in error.refusals)
+            self._refused = (candidate.tip, walk.skipped + named)
+            raise RefusedError(*self._refused[1]) from error
+        finally:
             self._remember()
         return walk.skipped
 
@@ -169,11 +175,13 @@ class Reconciler(Generic[M]):
         return candidate
 
     def _remember(self) -> None:
+        """Persist after the swap: the objects for the host's other processes, then where trust stands."""
         good = self._trusted.good
-        if good is None:
-            return
         try:
-            self._mirror.save_state(self._state, json.dumps(self._trusted.as_state()).encode(), good.position)
+            self._mirror.promote()
+            if good is not None and good != self._remembered:
+                self._mirror.save_state(self._state, json.dumps(self._trusted.as_state()).encode(), good.position)
+                self._remembered = good
         except LivecfgError as error:  # the new revision is in use; only a restart without the remote would miss it
             log.warning("cannot remember the applied revision: %s", error)
 

@@ -1,0 +1,1 @@
+"""Trust: who may change what, proven from Git objects alone. Pure: no I/O, no clock."""

@@ -1,0 +1,92 @@
+"""Raw commit bytes → Commit, with the flaw that makes its headers not canonical, if there is one.
+
+Git strips every header that starts with `gpgsig` from the signed payload, so only the exact headers of an ordinary commit count:
+`tree`, at most two `parent`, `author`, `committer`, an optional `encoding`, one `gpgsig`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from livecfg.revision import Commit
+
+_PERSON = re.compile(rb"([^\n\0<>]*<[^\n\0<>]*>) (\d{1,18}) [+-]\d{4}\Z")
+_ORDER = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
+MAX_COMMIT_BYTES = 256 * 1024
+
+
+def parse_commit(object_id: str, raw: bytes) -> Commit:
+    """Split a commit; never raises: what is malformed is named in `flaw`."""
+    head, blank, message = raw.partition(b"\n\n")
+    headers: list[tuple[bytes, bytes]] = []
+    payload: list[bytes] = []
+    flaw = "" if blank and len(raw) <= MAX_COMMIT_BYTES else "it has no message part, or is too large"
+    for line in head.split(b"\n"):
+        if line.startswith(b" ") and headers:
+            headers[-1] = (headers[-1][0], headers[-1][1] + b"\n" + line[1:])
+        else:
+            name, _, value = line.partition(b" ")
+            headers.append((name, value))
+        if not headers[-1][0].startswith(b"gpgsig"):
+            payload.append(line)
+    flaw = flaw or _flaw(headers, len(object_id))
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    author, author_time = _person(values.get(b"author", [b""])[0])
+    committer, committer_time = _person(values.get(b"committer", [b""])[0])
+    signature = values.get(b"gpgsig" if len(object_id) == 40 else b"gpgsig-sha256")
+    return Commit(
+        id=object_id,
+        tree=_text(values.get(b"tree", [b""])[0]),
+        parents=tuple(_text(value) for value in values.get(b"parent", [])),
+        author=author,
+        author_time=author_time,
+        committer=committer,
+        committer_time=committer_time,
+        message=_text(message),
+        payload=b"\n".join(payload) + blank + message,
+        signature=signature[0] if signature else None,
+        flaw=flaw,
+    )
+
+
+def _flaw(headers: list[tuple[bytes, bytes]], id_length: int) -> str:
+    names = [name for name, _ in headers]
+    own = b"gpgsig" if id_length == 40 else b"gpgsig-sha256"
+    hex_id = re.compile(rb"[0-9a-f]{%d}\Z" % id_length)
+    if any(name not in _ORDER or (name.startswith(b"gpgsig") and name != own) for name in names):
+        return "it has a header that an ordinary commit does not have"
+    if [_ORDER.index(name) for name in names] != sorted(_ORDER.index(name) for name in names):
+        return "its headers are not in order"
+    counts = {name: names.count(name) for name in _ORDER}
+    once = all(counts[name] == 1 for name in (b"tree", b"author", b"committer"))
+    if not once or counts[b"parent"] > 2 or counts[b"encoding"] > 1 or counts[own] > 1:
+        return "a header is missing, stands too often, or it has more than two parents"
+    if not all(hex_id.match(value) for name, value in headers if name in {b"tree", b"parent"}):
+        return "a tree or parent that is not an object id"
+    if any(b"\n" in value for name, value in headers if name != own):
+        return "a header that goes over several lines"
+    if not all(_PERSON.match(value) for name, value in headers if name in {b"author", b"committer"}):
+        return "a malformed author or committer"
+    return ""
+
+
+def _person(value: bytes) -> tuple[str, int]:
+    match = _PERSON.match(value)
+    return (_text(match[1]).strip(), int(match[2])) if match else ("", 0)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def trailers(message: str) -> list[tuple[str, str]]:
+    """Give the `Key: value` lines of the last paragraph; exact case."""
+    last = message.rstrip("\n").rsplit("\n\n", 1)[-1]
+    found = []
+    for line in last.split("\n"):
+        key, colon, value = line.partition(": ")
+        if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", key):
+            found.append((key, value.strip()))
+    return found

@@ -1,0 +1,154 @@
+"""Raw Git trees: parse, look up, walk, diff; and what a tree may contain.
+
+Trees are compared by their raw ids, so that the cost follows the change and not the repository.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from livecfg.revision import Objects
+
+BLOB_MODE, TREE_MODE = "100644", "40000"
+MAX_DEPTH = 16
+_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")
+_RESERVED = frozenset({".", "..", ".git", ".gitmodules", "git~1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a tree: its mode as Git writes it, and the id of what it names."""
+
+    mode: str
+    id: str
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether it names another tree."""
+        return self.mode == TREE_MODE
+
+
+Change = tuple[Entry | None, Entry | None]
+"""Entry before and after; None where there was or is nothing."""
+
+
+class TreeFaultError(Exception):
+    """A tree that is malformed or breaks a rule; the text says which entry and why."""
+
+
+def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
+    """Split a raw tree into its entries, in order.
+
+    Raises:
+        TreeFaultError: it is malformed, or a name stands twice.
+
+    """
+    entries: dict[str, Entry] = {}
+    position, end = 0, len(raw)
+    while position < end:
+        space = raw.find(b" ", position, position + 7)
+        nul = raw.find(b"\0", space)
+        start, position = position, nul + 1 + id_bytes
+        if space < 0 or nul < 0 or position > end:
+            raise TreeFaultError("a malformed tree")
+        name = raw[space + 1 : nul].decode("utf-8", "surrogateescape")
+        if name in entries:
+            raise TreeFaultError(f"the name {name!r} stands twice in a tree")
+        entries[name] = Entry(raw[start:space].decode("latin-1"), raw[nul + 1 : position].hex())
+    return entries
+
+
+def entries(objects: Objects, tree_id: str) -> dict[str, Entry]:
+    """Read and split one tree."""
+    return parse(objects.read(tree_id, "tree"), len(tree_id) // 2)
+
+
+def lookup(objects: Objects, tree_id: str, path: str) -> Entry | None:
+    """Find what `path` names below a tree; None when there is nothing."""
+    entry: Entry | None = Entry(TREE_MODE, tree_id)
+    for name in path.split("/"):
+        if entry is None or not entry.is_tree:
+            return None
+        entry = entries(objects, entry.id).get(name)
+    return entry
+
+
+def walk(objects: Objects, tree_id: str, prefix: str = "") -> Iterator[tuple[str, Entry]]:
+    """Give (path, entry) of everything below a tree that is not itself a tree, in order.
+
+    Raises:
+        TreeFaultError: deeper than 16 levels.
+
+    """
+    if prefix.count("/") > MAX_DEPTH:
+        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels")
+    for name, entry in entries(objects, tree_id).items():
+        if entry.is_tree:
+            yield from walk(objects, entry.id, f"{prefix}{name}/")
+        else:
+            yield prefix + name, entry
+
+
+def diff(objects: Objects, old: str | None, new: str | None, prefix: str = "") -> dict[str, Change]:
+    """Give every path that is not the same below two trees (None: the empty tree), with its entries before and after."""
+    if old == new:
+        return {}
+    before = entries(objects, old) if old else {}
+    after = entries(objects, new) if new else {}
+    changes: dict[str, Change] = {}
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name), after.get(name)
+        if was == now:
+            continue
+        path = prefix + name
+        if prefix.count("/") > MAX_DEPTH:
+            raise TreeFaultError(f"{path}: nested deeper than {MAX_DEPTH} levels")
+        was_tree, now_tree = was is not None and was.is_tree, now is not None and now.is_tree
+        if was_tree or now_tree:
+            changes |= diff(objects, was.id if was and was_tree else None, now.id if now and now_tree else None, f"{path}/")
+        if (was is not None and not was_tree) or (now is not None and not now_tree):
+            changes[path] = (None if was_tree else was, None if now_tree else now)
+    return changes
+
+
+def check(objects: Objects, tree_id: str, known: str | None, prefix: str = "") -> None:
+    """Check the hygiene of every tree that `known` (already checked) lacks: modes, names, order, depth, case-fold twins.
+
+    Raises:
+        TreeFaultError: the first entry that breaks a rule.
+
+    """
+    if tree_id == known:
+        return
+    if prefix.count("/") >= MAX_DEPTH:
+        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels")
+    found = entries(objects, tree_id)
+    before = entries(objects, known) if known else {}
+    _check_names(found, prefix)
+    for name, entry in found.items():
+        if entry.is_tree:
+            was = before.get(name)
+            check(objects, entry.id, was.id if was is not None and was.is_tree else None, f"{prefix}{name}/")
+
+
+def _check_names(found: Mapping[str, Entry], prefix: str) -> None:
+    folded: set[str] = set()
+    order = ""
+    for name, entry in found.items():
+        path = prefix + name
+        if entry.mode not in {BLOB_MODE, TREE_MODE}:
+            raise TreeFaultError(f"{path}: mode {entry.mode}; only plain files (100644) and folders (40000) may be here")
+        if not _NAME.match(name) or name.casefold() in _RESERVED:
+            raise TreeFaultError(f"{path}: expected a name of [A-Za-z0-9._@+-], at most 128 characters, and not one of Git's own")
+        if name.casefold() in folded:
+            raise TreeFaultError(f"{path}: differs from another name only in upper and lower case")
+        folded.add(name.casefold())
+        key = name + ("/" if entry.is_tree else "")
+        if key <= order:
+            raise TreeFaultError(f"{path}: the tree is not in canonical order")
+        order = key

@@ -1,0 +1,313 @@
+"""Uplink: joins a process's follower to its mirror, its trust and the hub; the one module that knows them all.
+
+Only the host's fetcher talks to the remote and holds the hub stream. Every process writes a small report of what it serves
+beside the mirror; the fetcher sends them all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from livecfg.errors import FetchError, LivecfgError
+from livecfg.follower import Link
+from livecfg.git.mirror import Mirror
+from livecfg.git.source import GitSource, UnsafeNoVerification
+from livecfg.git.watch import Watcher
+from livecfg.git.worktree import WorkingTree
+from livecfg.loader import Scope
+from livecfg.reconciler import AnyReconciler, Reconciler, TreeReconciler
+from livecfg.trust.root import TrustedRoot
+from livecfg.trust.verify import Trusted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from livecfg.environment import Environment
+    from livecfg.hub.link import HubLink
+    from livecfg.layers import Process
+    from livecfg.signals import Signals
+    from livecfg.snapshot import Snapshot
+    from livecfg.status import Status
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+_REPORT_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp(Generic[M]):
+    """Everything `make_link` needs: what the application gave, what the environment says, and the follower's two hooks."""
+
+    model: type[M]
+    source: GitSource | UnsafeNoVerification
+    trusted_root: Path | bytes | None
+    process: Process
+    environment: Environment
+    home: Path
+    hub: str
+    splits: Mapping[str, type[BaseModel]]
+    flags: Mapping[str, object]
+    signals: Signals
+    prepare: Callable[[Snapshot[M] | None, Snapshot[M]], None]
+    swap: Callable[[Snapshot[M]], None]
+
+    def scope(self) -> Scope[M]:
+        """Give what the loader loads and checks for this process."""
+        return Scope(
+            model=self.model,
+            process=self.process,
+            recorder=self.signals,
+            clock=lambda: int(time.time()),
+            splits=self.splits,
+            flags=self.flags,
+            overrides=self.environment.overrides,
+            killed=self.environment.killed,
+        )
+
+
+def make_link(set_up: SetUp[Any]) -> Link:
+    """Choose by the source; no I/O yet."""
+    if isinstance(set_up.source, UnsafeNoVerification):
+        return TreeLink(set_up, set_up.source)
+    return MirrorLink(set_up, set_up.source)
+
+
+def read_trusted_root(trusted_root: Path | bytes | None) -> TrustedRoot:
+    """Read and parse the pinned root.
+
+    Raises:
+        LivecfgError: none was given, or the file is missing or malformed; with file, line and column.
+
+    """
+    if trusted_root is None:
+        raise LivecfgError("no trusted root: give LiveConfig the file that `livecfg init` or `livecfg root export` wrote")
+    if isinstance(trusted_root, bytes):
+        return TrustedRoot.parse(trusted_root, "trusted_root")
+    try:
+        data = Path(trusted_root).read_bytes()
+    except OSError as error:
+        raise LivecfgError(f"cannot read the trusted root {trusted_root}: {error.strerror or type(error).__name__}") from error
+    return TrustedRoot.parse(data, str(trusted_root))
+
+
+class TreeLink(Link):
+    """A working tree in development: followed by a file watcher, verified by nobody, reported to nobody."""
+
+    def __init__(self, set_up: SetUp[Any], source: UnsafeNoVerification) -> None:
+        self._set_up = set_up
+        self._source = source
+        self._watcher: Watcher | None = None
+        self._lock = threading.Lock()
+
+    def open(self, wake: Callable[[], None]) -> AnyReconciler:
+        """Watch the folder and give its reconciler."""
+        log.warning("configuration is read from %s without any verification: for development only", self._source.path)
+        self._watch(wake)
+        tree = WorkingTree(self._source.path)
+        return TreeReconciler(tree, self._set_up.scope(), prepare=self._set_up.prepare, swap=self._set_up.swap)
+
+    def _watch(self, wake: Callable[[], None]) -> None:
+        """Watch every folder of the tree; anew when a folder was added or removed."""
+
+        def changed() -> None:
+            if self._watcher is not None and self._folders() != folders:
+                threading.Thread(target=self._rewatch, args=(wake,), name="livecfg-rewatch", daemon=True).start()
+            wake()
+
+        folders = self._folders()
+        self._watcher = Watcher(folders, changed).start()
+
+    def _rewatch(self, wake: Callable[[], None]) -> None:
+        with self._lock:
+            if self._watcher is not None:
+                self._watcher.stop()
+                self._watch(wake)
+        wake()
+
+    def _folders(self) -> list[Path]:
+        root = self._source.path
+        return [root, *sorted(p for p in root.rglob("*") if p.is_dir() and ".git" not in p.relative_to(root).parts)]
+
+    def close(self) -> None:
+        """Stop watching."""
+        with self._lock:
+            watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.stop()
+
+
+class MirrorLink(Link):
+    """A mirror of a Git remote, with the hub beside it when there is one."""
+
+    def __init__(self, set_up: SetUp[Any], source: GitSource) -> None:
+        self._set_up = set_up
+        self._source = _followed(source, set_up.environment.ref)
+        self._mirror = Mirror(set_up.home, self._source)
+        self._watcher: Watcher | None = None
+        self._hub: HubLink | None = None
+        self._wake: Callable[[], None] = lambda: None
+        self._started_at = time.time()
+        self._last: tuple[float, bytes] = (0.0, b"")
+
+    @property
+    def is_fetcher(self) -> bool:  # type: ignore[override]  # a plain attribute where there is nothing to elect
+        """Whether this process asks the remote for its host."""
+        return self._mirror.is_fetcher
+
+    @property
+    def hub_state(self) -> str:  # type: ignore[override]  # as above
+        """`streaming`, `connecting`, or empty without a hub or in a process that does not fetch."""
+        return self._hub.state if self._hub is not None else ""
+
+    def open(self, wake: Callable[[], None]) -> AnyReconciler:
+        """Open the mirror, read the pinned root, watch and connect; give the reconciler.
+
+        Raises:
+            LivecfgError: the trusted root is missing or malformed.
+
+        """
+        self._wake = wake
+        root = read_trusted_root(self._set_up.trusted_root)
+        process = self._set_up.process
+        self._mirror.open()
+        if self._watcher is None:
+            self._watcher = Watcher(self._watched(), wake).start()
+        self._connect_hub(root)
+        return Reconciler(
+            self._mirror,
+            Trusted.start(root, self._source.ref),
+            self._set_up.scope(),
+            state=f"{process.service}-{process.env}",
+            prepare=self._set_up.prepare,
+            swap=self._set_up.swap,
+            hold=self._set_up.environment.hold,
+        )
+
+    def _watched(self) -> list[Path]:
+        """The mirror's tip, and the refs of a remote that is a folder of this host."""
+        watched = [self._mirror.watched]
+        if self._source.scheme == "file":
+            remote = Path(self._source.url.removeprefix("file://"))
+            folders = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
+            watched += [f / "refs" / "heads" / Path(self._source.ref).parent for f in folders] + folders
+        return watched
+
+    def elect(self) -> bool:
+        """Try to become the fetcher; connect to the hub when that works out."""
+        try:
+            won = self._mirror.elect()
+        except FetchError:
+            return False
+        if won:
+            self._connect_hub(read_trusted_root(self._set_up.trusted_root))
+        return won
+
+    # --- the hub ------------------------------------------------------------------------------------------------------
+
+    def _connect_hub(self, root: TrustedRoot) -> None:
+        if self._hub is not None or not self._set_up.hub or not self._mirror.is_fetcher:
+            return
+        from livecfg.hub.link import HubLink  # noqa: PLC0415 - grpc only in the host's fetcher, only with a hub
+
+        hub, ref = self._set_up.hub, self._source.ref
+        self._hub = HubLink(hub, repo_id=root.repo_id, ref=ref, have=self._mirror.tip, offer=self._offer)
+
+    def _offer(self, tip: str, pack: bytes) -> None:
+        """A revision the hub offers: taken into quarantine like anything else that comes from outside; then verified."""
+        try:
+            if pack:
+                self._mirror.accept_pack(pack, tip)
+        except LivecfgError as error:
+            log.warning("the hub's offer cannot be used (%s): asking the remote", error)
+        self._wake()
+
+    # --- reports ------------------------------------------------------------------------------------------------------
+
+    def report(self, status: Status, boot: str) -> None:
+        """Write this process's report; as the fetcher send those of the whole host."""
+        try:
+            self._write_report(status, boot)
+            if self._hub is not None:
+                self._hub.report(self._host_reports())
+        except LivecfgError as error:
+            log.debug("cannot report: %s", error)
+
+    def _write_report(self, status: Status, boot: str) -> None:
+        process = self._set_up.process
+        content = status.as_dict() | {
+            "boot": boot,
+            "pid": os.getpid(),
+            "service": process.service,
+            "env": process.env,
+            "instance": process.instance,
+            "region": process.region,
+            "labels": dict(process.labels),
+            "started_at": self._started_at,
+            "python": sys.version.partition(" ")[0],
+            "livecfg": version("livecfg"),
+            "signals": self._set_up.signals.summary(),
+        }
+        data = json.dumps(content, sort_keys=True).encode()
+        now = time.monotonic()
+        if data != self._last[1] or now - self._last[0] >= _REPORT_EVERY_S:
+            self._mirror.reports.write(boot, data)
+            self._last = (now, data)
+
+    def _host_reports(self) -> list[dict[str, Any]]:
+        """Every report of the host; those of dead processes are sent a last time and removed."""
+        found = []
+        for boot, data in self._mirror.reports.read().items():
+            try:
+                report = json.loads(data)
+                alive = _is_alive(int(report["pid"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+            found.append(report | {"alive": alive})
+            if not alive:
+                self._mirror.reports.remove(boot)
+        return found
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close stream, watcher and mirror."""
+        if self._hub is not None:
+            self._hub.close()
+            self._hub = None
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+        self._mirror.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close what was inherited of the mirror; the parent's threads and channel do not exist here."""
+        self._mirror.abandon()
+
+
+def _followed(source: GitSource, ref: str) -> GitSource:
+    """The source with LIVECFG_REF in place of its ref."""
+    from dataclasses import replace  # noqa: PLC0415 - the exception, not the rule
+
+    return replace(source, ref=ref) if ref else source
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

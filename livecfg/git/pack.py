@@ -96,10 +96,10 @@ class PackReader:
     def _entry(self, position: int, end: int, whole: list[tuple[int, str, bytes]]) -> int:
         """Read one entry: a whole object goes to `whole`, a delta waits for its base; gives the position after it."""
         start, data = position, self.data
-        kind, size, position = _entry_header(data, position)
+        kind, size, position = entry_header(data, position)
         base_offset, base_id = -1, ""
         if kind == OFS_DELTA:
-            back, position = _offset(data, position)
+            back, position = offset_back(data, position)
             base_offset = start - back
             if back <= 0 or base_offset < 12:
                 raise FetchError("the pack has a delta whose base lies outside it")
@@ -172,8 +172,7 @@ class PackReader:
             raise FetchError("the pack has a delta whose base is no object of it")
 
     def _apply(self, base: bytes, delta: bytes) -> bytes:
-        _, position = _varint(delta, 0)
-        size, _ = _varint(delta, position)
+        size = delta_size(delta)
         if size > self.limits.object_bytes:
             raise over_limit(f"an object has {size} bytes", self.limits.object_bytes, "object_bytes")
         self._account(size)
@@ -192,7 +191,8 @@ def check_header(data: bytes | bytearray, limits: Limits) -> int:
     return count
 
 
-def _entry_header(data: bytes, position: int) -> tuple[int, int, int]:
+def entry_header(data: bytes, position: int) -> tuple[int, int, int]:
+    """(type, inflated size, position after it) of the entry at a position."""
     byte = data[position]
     kind, size, shift = (byte >> 4) & 7, byte & 15, 4
     position += 1
@@ -206,7 +206,8 @@ def _entry_header(data: bytes, position: int) -> tuple[int, int, int]:
     return kind, size, position
 
 
-def _offset(data: bytes, position: int) -> tuple[int, int]:
+def offset_back(data: bytes, position: int) -> tuple[int, int]:
+    """(how far back the base lies, position after it) of an OFS_DELTA entry."""
     byte = data[position]
     value = byte & 0x7F
     position += 1
@@ -217,6 +218,12 @@ def _offset(data: bytes, position: int) -> tuple[int, int]:
         value = ((value + 1) << 7) | (byte & 0x7F)
         position += 1
     return value, position
+
+
+def delta_size(delta: bytes) -> int:
+    """The size of what a delta makes."""
+    _, position = _varint(delta, 0)
+    return _varint(delta, position)[0]
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

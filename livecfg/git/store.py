@@ -11,16 +11,15 @@ import io
 import logging
 import os
 import secrets
+import threading
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from dulwich.object_format import SHA1, SHA256
-from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID
 from dulwich.pack import write_pack_index_v2
 
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
+from livecfg.git.diskpack import DamagedPackError, DiskPack
 from livecfg.git.faults import explain, translating
 from livecfg.git.graph import bottom_up
 from livecfg.git.pack import KINDS, Entry, object_id, write_pack
@@ -28,8 +27,6 @@ from livecfg.git.pack import KINDS, Entry, object_id, write_pack
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from dulwich.pack import Pack
 
     from livecfg.git.pack import Content
     from livecfg.revision import Kind
@@ -40,16 +37,8 @@ TIP = "refs/livecfg/tip"
 LOOSE_MOST = 64
 """Up to so many new objects are written one by one; more go into a pack (git-measured.md §0, 4)."""
 
+_GONE_MOST = 16
 _HEX = frozenset("0123456789abcdef")
-
-
-class _Packs(DiskObjectStore):
-    """dulwich's store, cut down to the packs of its own folder."""
-
-    @property
-    def alternates(self) -> list[object]:  # type: ignore[override]
-        """None: another folder must not be able to feed this one (trust.md §9, 13)."""
-        return []
 
 
 class Store:
@@ -58,8 +47,11 @@ class Store:
     def __init__(self, path: Path, object_bytes: int, *, follow_alternates: bool = False) -> None:
         self.path = path
         self._object_bytes = object_bytes
-        self._kind = DiskObjectStore if follow_alternates else _Packs
-        self._packs: dict[int, DiskObjectStore] = {}
+        self._follow_alternates = follow_alternates
+        self._others: list[Store] | None = None
+        self._packs: dict[Path, DiskPack] = {}
+        self._gone: list[DiskPack] = []  # another thread may be reading from them: closed later
+        self._lock = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------------------------------
 
@@ -79,7 +71,7 @@ class Store:
         if (self.path / "objects" / name[:2] / name[2:]).exists():
             return True
         with translating("looking for an object"):
-            return self._pack_store(len(name)).contains_packed(ObjectID(name.encode()))
+            return self._find(name) is not None
 
     def _loose(self, name: str) -> Content | None:
         try:
@@ -104,31 +96,76 @@ class Store:
 
     def _packed(self, name: str) -> Content:
         try:
-            number, content = self._pack_store(len(name)).get_raw(ObjectID(name.encode()))
-        except KeyError as error:
-            raise MissingObjectError(name) from error
+            found = self._find(name)
+            if found is None:
+                return self._from_others(name)
+            kind, content = found[0].read(found[1], self.read)
+        except FetchError:
+            raise
         except OSError as error:
-            self.close()
             raise FetchError(f"reading object {name}: {explain(error)}") from error
         except Exception as error:
-            # A pack that cannot be read (damaged, or replaced under us) and is gone when looked at anew means "missing".
-            self.close()
-            raise CorruptObjectError(name, f"its pack cannot be read ({type(error).__name__})") from error
-        if len(content) > self._object_bytes:
-            raise CorruptObjectError(name, f"it has {len(content)} bytes; at most {self._object_bytes} are read")
-        return self._checked(name, KINDS.get(number, "?"), content)
+            raise CorruptObjectError(name, f"its pack cannot be read: {explain(error)}") from error
+        return self._checked(name, kind, content)
+
+    def _find(self, name: str) -> tuple[DiskPack, int] | None:
+        """The pack that has an object and where; looks for new packs before giving up."""
+        raw = bytes.fromhex(name)
+        for pack in tuple(self._packs.values()):
+            offset = pack.offset(raw)
+            if offset is not None:
+                return pack, offset
+        for pack in self._open_new(len(raw)):
+            offset = pack.offset(raw)
+            if offset is not None:
+                return pack, offset
+        return None
+
+    def _open_new(self, id_bytes: int) -> list[DiskPack]:
+        """Open packs that have come, close those that have gone."""
+        folder = self.path / "objects" / "pack"
+        with self._lock:
+            try:
+                there = {folder / name for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208 - on every miss
+            except (FileNotFoundError, NotADirectoryError):
+                there = set()
+            for gone in [path for path in self._packs if path not in there]:
+                self._gone.append(self._packs.pop(gone))
+            while len(self._gone) > _GONE_MOST:
+                self._gone.pop(0).close()
+            opened = []
+            for path in sorted(there - self._packs.keys()):
+                try:
+                    pack = DiskPack(path, id_bytes, self._object_bytes)
+                except FileNotFoundError:
+                    continue  # replaced between the listing and now
+                self._packs[path] = pack
+                opened.append(pack)
+            return opened
+
+    def _from_others(self, name: str) -> Content:
+        for other in self._alternates():
+            try:
+                return other.read(name)
+            except MissingObjectError:
+                continue
+        raise MissingObjectError(name)
+
+    def _alternates(self) -> list[Store]:
+        """Other object folders that this one borrows from; never for a mirror (trust.md §9, 13)."""
+        if self._others is None:
+            listed: list[Path] = []
+            if self._follow_alternates:
+                with suppress(OSError):
+                    lines = (self.path / "objects" / "info" / "alternates").read_text().splitlines()
+                    listed = [(self.path / "objects" / line).resolve() for line in lines if line and not line.startswith("#")]
+            self._others = [Store(path.parent, self._object_bytes) for path in listed if path.name == "objects"]
+        return self._others
 
     def _checked(self, name: str, kind: str, content: bytes) -> Content:
         if object_id(kind, content, len(name)) != name:
             raise CorruptObjectError(name, "its bytes do not hash to its name")
         return cast("Kind", kind), content
-
-    def _pack_store(self, id_length: int) -> DiskObjectStore:
-        store = self._packs.get(id_length)
-        if store is None:
-            form = SHA256 if id_length == 64 else SHA1
-            store = self._packs[id_length] = self._kind(self.path / "objects", object_format=form)
-        return store
 
     def loose_names(self) -> Iterator[str]:
         """Every loose object's name."""
@@ -139,17 +176,22 @@ class Store:
         """The name of every object that can be found; unreadable packs are passed over."""
         seen = set(self.loose_names())
         yield from seen
-        for form in (40, 64):
+        for index in sorted((self.path / "objects" / "pack").glob("pack-*.idx")):
+            id_bytes = 32 if len(index.stem) > 60 else 20
             try:
-                packs = self._pack_store(form).packs
-            except Exception:  # noqa: BLE001 - whatever is wrong with a damaged store must not stop its salvage
-                log.debug("packs of ids of %d digits cannot be listed", form)
+                pack = DiskPack(index, id_bytes, self._object_bytes)
+            except (OSError, DamagedPackError) as error:
+                log.warning("%s is passed over: %s", index.name, explain(error))
                 continue
-            for pack in packs:
-                for name in _names_of(pack):
-                    if len(name) == form and name not in seen:
+            try:
+                for name in pack.names():
+                    if name not in seen:
                         seen.add(name)
                         yield name
+            except DamagedPackError as error:
+                log.warning("the rest of %s is passed over: %s", index.name, error)
+            finally:
+                pack.close()
 
     def pack_files(self) -> list[Path]:
         """The packs, by name."""
@@ -176,9 +218,13 @@ class Store:
 
     def close(self) -> None:
         """Close every pack; the next read opens them anew."""
-        stores, self._packs = list(self._packs.values()), {}
-        for store in stores:
-            store.close()
+        with self._lock:
+            packs, self._packs = [*self._packs.values(), *self._gone], {}
+            self._gone = []
+        for pack in packs:
+            pack.close()
+        for other in self._others or ():
+            other.close()
 
     # -- writing --------------------------------------------------------------------------------------------------------
 
@@ -245,14 +291,6 @@ class Store:
         """Move the ref; objects must be on disk by now."""
         # Not beside the ref: git takes every file below refs/ for a ref.
         write_file(self.path / TIP, f"{name}\n".encode(), beside=f"../../incoming-{secrets.token_hex(6)}")
-
-
-def _names_of(pack: Pack) -> list[str]:
-    try:
-        return [name.decode() for name in pack]
-    except Exception:  # noqa: BLE001 - as in all_names
-        log.debug("a pack's index cannot be read")
-        return []
 
 
 def _index_of(pack: bytes, offsets: Mapping[str, int]) -> list[tuple[bytes, int, int]]:

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from livecfg.errors import CorruptObjectError, FetchError, LivecfgError, MissingObjectError
+from livecfg.git.mirror import Mirror
+from livecfg.git.source import GitSource
+from livecfg.git.state import Reports, States
+from tests.simulator import ConfigRepo, GitHttpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow in this process: the kernel's own refusal, for root too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def mirror(repo: ConfigRepo, home: Path) -> Iterator[Mirror]:
+    with Mirror(home, GitSource(str(repo.remote_path))) as made:
+        made.fetch(None)
+        made.promote()
+        yield made
+
+
+def object_file(mirror: Mirror, name: str) -> Path:
+    return mirror.folder / "mirror.git" / "objects" / name[:2] / name[2:]
+
+
+def spoil(path: Path, data: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def test_a_corrupt_object_is_found_when_read_and_healed_by_the_next_fetch(repo: ConfigRepo, mirror: Mirror) -> None:
+    tip = mirror.tip()
+    blob = repo.git("rev-parse", "HEAD:config/checkout/base.yaml")
+    other = repo.git("rev-parse", "HEAD:livecfg.yaml")
+    for wrong in (b"", b"garbage", object_file(mirror, other).read_bytes(), object_file(mirror, blob).read_bytes()[:-3]):
+        spoil(object_file(mirror, blob), wrong)
+        with pytest.raises(CorruptObjectError, match=blob):
+            mirror.objects.read(blob, "blob")
+    assert mirror.fetch(tip) is None
+    assert mirror.objects.read(blob, "blob") == b"payment_timeout_s: 2.0\n"
+    assert not (mirror.folder / "damaged").exists()
+    repo.fsck(mirror.folder / "mirror.git")
+
+
+def test_a_lost_object_is_missed_and_healed_by_the_next_fetch(repo: ConfigRepo, mirror: Mirror) -> None:
+    tip = mirror.tip()
+    blob = repo.git("rev-parse", "HEAD:config/checkout/base.yaml")
+    object_file(mirror, blob).unlink()
+    with pytest.raises(MissingObjectError):
+        mirror.objects.read(blob, "blob")
+    mirror.fetch(tip)
+    assert mirror.objects.read(blob, "blob") == b"payment_timeout_s: 2.0\n"
+
+
+def test_asking_for_an_unknown_commit_does_not_cost_a_new_clone(mirror: Mirror) -> None:
+    before = (mirror.folder / "mirror.git").stat().st_ino
+    with pytest.raises(MissingObjectError):
+        mirror.objects.read("1" * 40, "commit")
+    mirror.fetch(None)
+    assert (mirror.folder / "mirror.git").stat().st_ino == before
+
+
+@pytest.mark.parametrize("ref", [b"", b"garbage\n", b"0" * 40, b"ref: refs/heads/x\n", b"\xff" * 40])
+def test_a_damaged_ref_is_healed_by_the_next_fetch(ref: bytes, repo: ConfigRepo, mirror: Mirror) -> None:
+    (mirror.folder / "mirror.git" / "refs" / "livecfg" / "tip").write_bytes(ref)
+    candidate = mirror.fetch(None)
+    assert candidate is not None
+    assert candidate.tip == repo.remote_tip()
+    mirror.promote()
+    repo.fsck(mirror.folder / "mirror.git")
+
+
+def test_a_corrupt_pack_is_healed_by_the_next_fetch(repo: ConfigRepo, home: Path) -> None:
+    repo.publish({f"config/checkout/{n}.yaml": f"a: {n}\n" for n in range(100)})
+    with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+        mirror.fetch(None)
+        mirror.promote()
+        (pack,) = (mirror.folder / "mirror.git" / "objects" / "pack").glob("*.pack")
+        data = bytearray(pack.read_bytes())
+        for at in range(12, len(data) - 20, 7):
+            data[at] ^= 0x55
+        spoil(pack, bytes(data))
+    with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+        with pytest.raises(FetchError):
+            mirror.objects.read(mirror.tip(), "commit")
+        mirror.fetch(None)
+        assert mirror.objects.read(mirror.tip(), "commit") == repo.raw("HEAD")
+        repo.fsck(mirror.folder / "mirror.git")
+
+
+def test_a_rebuild_keeps_what_the_remote_has_lost(repo: ConfigRepo, mirror: Mirror) -> None:
+    first = repo.tip()
+    good = repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+    mirror.fetch(None)
+    mirror.promote()
+    repo.force_push(first)
+    repo.git("gc", "-q", "--prune=now", at=repo.remote_path)
+    mirror.rebuild()
+    assert mirror.tip() == first
+    assert mirror.objects.read(good, "commit") == repo.raw(good)
+    repo.fsck(mirror.folder / "mirror.git")
+
+
+def test_a_rebuild_that_fails_leaves_the_old_mirror(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:
+    from tests.simulator import Fault
+
+    with Mirror(home, GitSource(http.url(repo.remote_path))) as mirror:
+        mirror.fetch(None)
+        mirror.promote()
+        tip = mirror.tip()
+        http.fault = Fault.HTTP_500
+        with pytest.raises(FetchError):
+            mirror.rebuild()
+        assert mirror.tip() == tip
+        assert mirror.objects.read(tip, "commit")
+        assert not list(mirror.folder.glob("incoming-*"))
+
+
+def test_a_full_disk_is_said_clearly_and_the_process_serves_from_memory(repo: ConfigRepo, mirror: Mirror) -> None:
+    have = mirror.tip()
+    tip = repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+    with full_disk():
+        candidate = mirror.fetch(have)
+        assert candidate is not None
+        with pytest.raises(FetchError, match="writing"):
+            mirror.promote()
+        with pytest.raises(FetchError, match="writing"):
+            mirror.save_state("a-b", b"{}", 1)
+        assert candidate.objects.read(tip, "commit") == repo.raw(tip)
+        assert mirror.fetch(tip) is None
+    repo.fsck(mirror.folder / "mirror.git")
+    mirror.promote()
+    repo.fsck(mirror.folder / "mirror.git")
+    assert repo.git("rev-parse", "refs/livecfg/tip", at=mirror.folder / "mirror.git") == tip
+
+
+def test_without_a_usable_home_the_process_serves_from_memory(repo: ConfigRepo, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with Mirror(tmp_path / "file" / "home", GitSource(str(repo.remote_path))) as mirror:
+        first = mirror.fetch(None)
+        assert first is not None
+        assert mirror.is_fetcher
+        with pytest.raises(FetchError, match="Not a directory"):
+            mirror.promote()
+        tip = repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+        second = mirror.fetch(first.tip)
+        assert second is not None
+        assert second.objects.read(tip, "commit") == repo.raw(tip)
+        assert mirror.load_state("a-b") is None
+
+
+def test_alternates_grafts_and_replace_refs_of_the_mirror_are_not_followed(
+    repo: ConfigRepo, mirror: Mirror, tmp_path: Path
+) -> None:
+    other = ConfigRepo(tmp_path / "other")
+    hostile = other.found({"x.yaml": "x: 1\n"})
+    git = mirror.folder / "mirror.git"
+    (git / "objects" / "info" / "alternates").write_text(f"{other.remote_path}/objects\n")
+    with pytest.raises(MissingObjectError):
+        mirror.objects.read(hostile, "commit")
+    tip = mirror.tip()
+    (git / "info").mkdir(exist_ok=True)
+    (git / "info" / "grafts").write_text(f"{tip} {hostile}\n")
+    (git / "refs" / "replace").mkdir()
+    (git / "refs" / "replace" / tip).write_text(hostile + "\n")
+    (git / "shallow").write_text(tip + "\n")
+    mirror.objects.forget()
+    assert mirror.objects.read(tip, "commit") == repo.raw(tip)
+
+
+# -- state files ---------------------------------------------------------------------------------------------------------
+
+
+def test_state_is_given_back_and_moves_only_forwards(tmp_path: Path) -> None:
+    states = States(tmp_path / "m" / "state")
+    assert states.load("checkout-prod") is None
+    assert states.save("checkout-prod", b'{"a": 1}', 5)
+    assert not states.save("checkout-prod", b'{"a": 0}', 4)
+    assert states.load("checkout-prod") == b'{"a": 1}'
+    assert states.save("checkout-prod", b'{"a": 2}', 5)
+    assert states.load("checkout-prod") == b'{"a": 2}'
+    assert states.load("other-prod") is None
+
+
+def test_state_that_others_could_have_written_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "m" / "state"
+    states = States(folder)
+    states.save("a-b", b"{}", 1)
+    path = folder / "a-b.json"
+    for target, mode in ((path, 0o666), (path, 0o620), (folder, 0o777), (folder.parent, 0o775)):
+        before = target.stat().st_mode
+        target.chmod(mode)
+        assert states.load("a-b") is None
+        assert "not believed" in caplog.text
+        caplog.clear()
+        target.chmod(before)
+        assert states.load("a-b") == b"{}"
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345)
+        assert states.load("a-b") is None
+        assert "belongs to user 12345" in caplog.text
+
+
+def test_a_symbolic_link_in_place_of_state_is_not_believed(tmp_path: Path) -> None:
+    states = States(tmp_path / "m" / "state")
+    states.save("a-b", b"{}", 1)
+    path = tmp_path / "m" / "state" / "a-b.json"
+    elsewhere = tmp_path / "elsewhere.json"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert states.load("a-b") is None
+
+
+def test_damaged_state_is_as_good_as_none_and_can_be_replaced(tmp_path: Path) -> None:
+    states = States(tmp_path / "m" / "state")
+    states.save("a-b", b'{"good": 1}', 7)
+    path = tmp_path / "m" / "state" / "a-b.json"
+    whole = path.read_bytes()
+    for wrong in (b"", whole[:20], whole.replace(b"good", b"evil"), b"[]", b"{}", b"\xff"):
+        path.write_bytes(wrong)
+        assert states.load("a-b") is None
+        assert states.save("a-b", b'{"good": 2}', 1)
+        assert states.load("a-b") == b'{"good": 2}'
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a\0b"])
+def test_a_state_name_cannot_leave_its_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(LivecfgError):
+        States(tmp_path).save(name, b"{}", 1)
+
+
+def test_reports_are_replaced_listed_and_removed(tmp_path: Path) -> None:
+    reports = Reports(tmp_path / "processes")
+    assert reports.read() == {}
+    reports.write("aa11", b'{"pid": 1}')
+    reports.write("aa11", b'{"pid": 2}')
+    reports.write("bb22", b'{"pid": 3}')
+    assert reports.read() == {"aa11": b'{"pid": 2}', "bb22": b'{"pid": 3}'}
+    assert reports.sweep(lambda data: b"2" in data) == ["aa11"]
+    assert list(reports.read()) == ["bb22"]
+    with pytest.raises(LivecfgError, match="bytes"):
+        reports.write("cc", b"x" * 100_000)

@@ -139,15 +139,19 @@ class Follower(Generic[M]):
                 self._wake.set()
             while self._snapshot is None and not self._stopped:
                 left = deadline - time.monotonic()
-                if self._attempts > tried and self._error is not None and not self._retrying_may_help():
-                    raise self._error
+                error = self._failed_since(tried)
+                if error is not None and (left <= 0 or not self._retrying_may_help(error)):
+                    raise error
                 if left <= 0:
-                    raise self._error or FetchError(f"no revision within {timeout_s:g} s from {self._source}")
+                    raise FetchError(f"no revision within {timeout_s:g} s from {self._source}")
                 self._attempted.wait(left)
 
-    def _retrying_may_help(self) -> bool:
+    def _failed_since(self, tried: int) -> LivecfgError | None:
+        return self._error if self._attempts > tried else None
+
+    def _retrying_may_help(self, error: LivecfgError) -> bool:
         """A refused connection may answer within the start timeout; a refused revision will not change."""
-        return isinstance(self._error, FetchError) and self._failures < 3
+        return isinstance(error, FetchError) and self._failures < 3
 
     def wait_for(self, commit: str, timeout_s: float) -> None:
         """Wait until `commit` or a descendant is applied.
@@ -362,13 +366,16 @@ class Follower(Generic[M]):
     def _delay_s(self) -> float:
         poll_s = self._timing.poll_interval_s
         if self._failures:
-            return min(poll_s, 0.5 * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            return min(poll_s, 0.5 * 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         if self._link.hub_state == "streaming":
             poll_s = max(poll_s, _STREAMING_POLL_S)
         return poll_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _report(self) -> None:
-        self._link.report(self.status(), self.boot)
+        try:
+            self._link.report(self.status(), self.boot)
+        except Exception:  # a fault in a report must not end live configuration
+            log.exception("cannot report")
 
 
 def _value(snapshot: Snapshot[Any], key: str) -> object:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -256,7 +256,7 @@ class MirrorLink(Link):
             "labels": dict(process.labels),
             "started_at": self._started_at,
             "python": sys.version.partition(" ")[0],
-            "livecfg": version("livecfg"),
+            "livecfg": _version(),
             "signals": self._set_up.signals.summary(),
         }
         data = json.dumps(content, sort_keys=True).encode()
@@ -301,6 +301,13 @@ def _followed(source: GitSource, ref: str) -> GitSource:
     from dataclasses import replace  # noqa: PLC0415 - the exception, not the rule
 
     return replace(source, ref=ref) if ref else source
+
+
+def _version() -> str:
+    try:
+        return version("livecfg")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "source"
 
 
 def _is_alive(pid: int) -> bool:

@@ -74,7 +74,11 @@ class Key:
 
     def sign(self, payload: bytes) -> str:
         """Sign what a commit signs: an armored SSHSIG in the namespace `git`."""
-        raise NotImplementedError
+        from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+        from livecfg.trust.signatures import sign
+
+        return sign(load_ssh_private_key(self.private, password=None), "git", payload).decode()
 
 
 class _Objects:

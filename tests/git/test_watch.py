@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
+from livecfg.git.mirror import Mirror
+from livecfg.git.source import GitSource, Limits
+from livecfg.git.watch import Watcher, signature
+from livecfg.git.worktree import WorkingTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.simulator import ConfigRepo
+
+
+def test_a_moved_tip_wakes_a_follower(repo: ConfigRepo, home: Path) -> None:
+    with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+        mirror.fetch(None)
+        mirror.promote()
+        woken = threading.Event()
+        with Watcher([mirror.watched], woken.set, poll_s=60):
+            tip = repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+            mirror.fetch(None)
+            assert not woken.is_set()
+            mirror.promote()
+            assert woken.wait(5)
+            assert mirror.tip() == tip
+
+
+def test_a_real_push_into_a_watched_remote_wakes(repo: ConfigRepo) -> None:
+    woken = threading.Event()
+    with Watcher([repo.remote_path / "refs" / "heads"], woken.set, poll_s=60):
+        repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+        assert woken.wait(5)
+
+
+def test_reading_does_not_wake(repo: ConfigRepo) -> None:
+    woken = threading.Event()
+    folder = repo.remote_path / "refs" / "heads"
+    with Watcher([folder], woken.set, poll_s=0.05):
+        for _ in range(50):
+            (folder / "main").read_text()
+        assert not woken.wait(0.5)
+
+
+def test_a_folder_that_appears_vanishes_and_comes_back_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "late"
+    woken = threading.Event()
+    with Watcher([folder], woken.set, poll_s=0.05):
+        for _ in range(2):
+            folder.mkdir()
+            assert woken.wait(5)
+            woken.clear()
+            (folder / "a").write_text("1")
+            assert woken.wait(5)
+            woken.clear()
+            (folder / "a").unlink()
+            folder.rmdir()
+            assert woken.wait(5)
+            woken.clear()
+
+
+def test_without_file_events_the_poll_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livecfg.git.watch._is_remote", lambda _: True)  # what an NFS mount looks like
+    woken = threading.Event()
+    (tmp_path / "a").write_text("1")
+    with Watcher([tmp_path], woken.set, poll_s=0.05) as watcher:
+        assert watcher._observer is None
+        (tmp_path / "b").write_text("1")
+        assert woken.wait(5)
+
+
+def test_a_callback_that_raises_does_not_end_the_watching(tmp_path: Path) -> None:
+    calls = threading.Semaphore(0)
+
+    def wake() -> None:
+        calls.release()
+        raise RuntimeError("from the callback")
+
+    with Watcher([tmp_path], wake, poll_s=0.05):
+        for name in ("a", "b"):
+            (tmp_path / name).write_text("1")
+            assert calls.acquire(timeout=5)
+
+
+def test_a_signature_names_what_stat_can_see(tmp_path: Path) -> None:
+    before = signature([tmp_path])
+    (tmp_path / "a").write_text("1")
+    assert signature([tmp_path]) != before
+    assert signature([tmp_path / "missing"]) != before
+
+
+# -- working trees --------------------------------------------------------------------------------------------------------
+
+
+def test_a_working_tree_has_the_tree_id_git_would_give(repo: ConfigRepo) -> None:
+    repo.commit({"config/checkout/a.b/c.yaml": "x: 1\n", "config/checkout/a/c.yaml": "x: 2\n", "config/checkout/a0": "x"})
+    tree = WorkingTree(repo.work)
+    assert tree.tree_id() == repo.git("rev-parse", "HEAD^{tree}")
+    for line in repo.git("ls-tree", "-r", "-t", "HEAD").splitlines():
+        _, kind, rest = line.split(" ", 2)
+        name = rest.partition("\t")[0]
+        assert tree.objects.read(name, kind) == repo.raw(name, kind)  # type: ignore[arg-type]
+
+
+def test_a_changed_file_changes_the_tree_and_the_old_state_is_gone(repo: ConfigRepo) -> None:
+    tree = WorkingTree(repo.work)
+    before = tree.tree_id()
+    assert tree.tree_id() == before
+    blob = repo.git("rev-parse", "HEAD:config/checkout/base.yaml")
+    (repo.work / "config/checkout/base.yaml").write_text("payment_timeout_s: 5.0\n")
+    after = tree.tree_id()
+    assert after != before
+    with pytest.raises(MissingObjectError):
+        tree.objects.read(blob, "blob")
+    with pytest.raises(CorruptObjectError):
+        tree.objects.read(after, "blob")
+    repo.git("add", "-A")
+    assert after == repo.git("write-tree")
+
+
+def test_links_hidden_files_and_git_are_left_out(repo: ConfigRepo) -> None:
+    clean = WorkingTree(repo.work).tree_id()
+    (repo.work / "link.yaml").symlink_to("/etc/passwd")
+    (repo.work / "loop").symlink_to(repo.work)
+    (repo.work / ".env").write_text("SECRET=1")
+    (repo.work / "config" / ".swp").write_text("x")
+    (repo.work / "empty").mkdir()
+    assert WorkingTree(repo.work).tree_id() == clean
+
+
+def test_a_directory_that_is_missing_or_too_big_is_a_fetch_error(tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="not a directory"):
+        WorkingTree(tmp_path / "nowhere").tree_id()
+    (tmp_path / "big").write_bytes(b"x" * 100)
+    with pytest.raises(FetchError, match="LC102"):
+        WorkingTree(tmp_path, Limits(object_bytes=50)).tree_id()

@@ -374,7 +374,7 @@ class Follower(Generic[M]):
     def _report(self) -> None:
         try:
             self._link.report(self.status(), self.boot)
-        except Exception:  # a fault in a report must not end live configuration
+        except Exception:  # reporting never stops the thread
             log.exception("cannot report")
 
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from livecfg.document import Document, Loc, Position, Tagged
 
@@ -92,10 +92,10 @@ def _check_document(template: str) -> str:
 _SIZE = re.compile(r"([1-9][0-9]*)(KiB|MiB|GiB)?")
 
 
-def _size(text: int | str) -> int:
-    if isinstance(text, int):
+def _size(text: object) -> int:
+    if isinstance(text, int) and not isinstance(text, bool):
         return text
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(str(text))
     if not match:
         raise ValueError("expected a size such as 4096, 64KiB or 1MiB")
     return int(match[1]) << {None: 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
@@ -104,7 +104,7 @@ def _size(text: int | str) -> int:
 LayerPath = Annotated[str, AfterValidator(_check_document)]
 Glob = Annotated[str, AfterValidator(_check_glob)]
 FilePath = Annotated[str, AfterValidator(_check_path)]
-Size = Annotated[int | str, AfterValidator(_size)]
+Size = Annotated[int, BeforeValidator(_size)]
 
 
 class ScopeLimits(BaseModel, frozen=True, extra="forbid"):

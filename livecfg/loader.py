@@ -339,7 +339,7 @@ class _Load(Generic[M]):
         known = old.get(path)
         if known is None or known[0] != blob:
             data = self.objects.read(blob, "blob")
-            limits = DocumentLimits(size_bytes=int(self.limits.file_bytes), depth=self.limits.depth)
+            limits = DocumentLimits(size_bytes=self.limits.file_bytes, depth=self.limits.depth)
             if not self._spend(path, len(data)):
                 return None
             try:

@@ -310,6 +310,13 @@ def _version() -> str:
         return "source"
 
 
+def _version() -> str:
+    try:
+        return version("livecfg")
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        return "unknown"
+
+
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -88,19 +88,20 @@ def bottom_up(objects: Mapping[str, Content]) -> list[str]:
     return done
 
 
-def check_closed(objects: dict[str, Content], tip: str, has: Callable[[str], bool]) -> None:
+def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], bool], read: Callable[[str], Content]) -> None:
     """Check that `tip` and all it names are among the new objects or already kept (where they are complete).
 
-    A remote that leaves objects out would otherwise leave a mirror that claims to have them.
+    A remote that leaves objects out would otherwise leave a mirror that claims to have them. A new tree is compared with the
+    one it replaces, read by `read`, so the cost follows the change and not the width of the folders.
 
     Raises:
         FetchError: something is missing.
 
     """
     known: set[str] = set()
-    work = [(tip, "commit")]
+    work: list[tuple[str, str, str]] = [(tip, "commit", "")]
     while work:
-        name, expected = work.pop()
+        name, expected, before = work.pop()
         if name in known:
             continue
         known.add(name)
@@ -110,14 +111,28 @@ def check_closed(objects: dict[str, Content], tip: str, has: Callable[[str], boo
                 raise FetchError(f"the remote left out {expected} {name}")
             continue
         kind, content = new
-        if expected not in {kind, "any"}:
+        if expected != kind:
             raise FetchError(f"the remote names {kind} {name} where a {expected} belongs")
         if kind == "commit":
             tree, *parents = links_of_commit(content)
-            work.append((tree, "tree"))
-            work.extend((parent, "commit") for parent in parents)
+            work.append((tree, "tree", _tree_of(parents[0], objects, has, read) if parents else ""))
+            work.extend((parent, "commit", "") for parent in parents)
         elif kind == "tree":
-            work.extend((below, "any") for below in ids_of_tree(content, len(name)) if below not in known)
+            old = objects.get(before) or (read(before) if before else ("tree", b""))
+            had = {entry: (mode, below) for mode, entry, below in entries_of_tree(old[1], len(name))} if old[0] == "tree" else {}
+            for mode, entry, below in entries_of_tree(content, len(name)):
+                replaced = had.get(entry, (b"", ""))
+                if mode != GITLINK and replaced != (mode, below) and below not in known:
+                    is_folder = mode == FOLDER
+                    work.append(
+                        (below, "tree" if is_folder else "blob", replaced[1] if is_folder and replaced[0] == FOLDER else "")
+                    )
+
+
+def _tree_of(commit: str, objects: Mapping[str, Content], has: Callable[[str], bool], read: Callable[[str], Content]) -> str:
+    """The tree of a commit that is new or kept; empty when it is neither, which the walk will find out."""
+    found = objects.get(commit) or (read(commit) if has(commit) else None)
+    return links_of_commit(found[1])[0] if found is not None and found[0] == "commit" else ""
 
 
 def new_commits(objects: Objects, have: str, tip: str, most: int) -> list[tuple[str, bytes]]:

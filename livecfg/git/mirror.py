@@ -259,7 +259,8 @@ class Mirror:
     def _complete(self, found: Quarantine) -> Quarantine:
         """Check that nothing is left out: a mirror that claims what it lacks would never be sent it again."""
         try:
-            graph.check_closed(found.objects, found.tip, (lambda _: False) if self._ask_for_all else self._holds)
+            has = (lambda _: False) if self._ask_for_all else self._holds
+            graph.check_closed(found.objects, found.tip, has, self.objects.content)
         except FetchError:
             self._ask_for_all = True  # what is here may be incomplete: next time compare with nothing
             raise

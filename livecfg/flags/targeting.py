@@ -1,0 +1,443 @@
+"""read_rule(): the targeting of one flag → Rule: a shape without any text of the configuration, and the constants that fill it.
+
+A shape is nested tuples of kinds and indexes; rules of one shape share one code object (`generate`). Everything that can be
+known before a context comes is settled here: references resolved, constants typed, versions parsed, weights summed, literal
+lists made sets, attributes of the process bound. What could never be meant is refused under the gate `strict`; under `flagd`
+the rule loads and gives what flagd gives.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from livecfg.flags.bucketing import MAX_TOTAL, encode, weight_of
+from livecfg.flags.operators import OPERATORS, OVER_DATA, OVER_ITEMS, VERSION_RELATIONS, parse_version
+from livecfg.flags.values import to_number, to_string
+from livecfg.refusal import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from livecfg.document import Loc
+
+Fractional = Literal["v2", "v3"]
+Gate = Literal["strict", "flagd"]
+Node = tuple[Any, ...]
+_MAX_NODES = 20_000
+_MAX_DEPTH = 100
+_BOOL = frozenset({"bool", "bool?"})
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+class Dialect(NamedTuple):
+    """What a rule is read by: the fractional of its document, the gate, attributes of the process, shared rules, the clock."""
+
+    fractional: Fractional
+    gate: Gate
+    static: Mapping[str, object]
+    evaluators: Mapping[str, Any]
+    clock: Callable[[], int]
+
+
+class Leaf(NamedTuple):
+    """A result known when the rule is read: raw, and the place in the rule that gives it."""
+
+    result: Any
+    loc: Loc
+
+
+class Note(NamedTuple):
+    """An operation of a rule: where it stands, its name."""
+
+    loc: Loc
+    operator: str
+
+
+class Rule(NamedTuple):
+    """A rule that was read: what the code looks like, what fills it, what its steps are called."""
+
+    shape: Node
+    constants: list[Any]
+    leaves: list[Leaf]
+    notes: list[Note]
+
+
+class TooLargeError(Exception):
+    """A rule over the limits."""
+
+
+def read_rule(raw: Any, key: str, dialect: Dialect, fault: Callable[..., None], loc: Loc) -> Rule:
+    """Read the rule `raw` of the flag `key`; `fault(code, loc, message, advice)` takes what is wrong with it.
+
+    Raises:
+        TooLargeError: more than 20,000 operations, or nested deeper than 100, references counted where they are used.
+
+    """
+    reader = _Reader(key, dialect, fault)
+    tree = reader.tail(raw, loc)
+    variables = tuple((kind, reader.uses[i]) for i, kind in enumerate(reader.kinds))
+    return Rule((variables, tree, len(reader.constants)), reader.constants, reader.leaves, reader.notes)
+
+
+class _Reader:
+    def __init__(self, key: str, dialect: Dialect, fault: Callable[..., None]) -> None:
+        self.key = key
+        self.dialect = dialect
+        self.strict = dialect.gate == "strict"
+        self.fault = fault
+        self.constants: list[Any] = []
+        self.leaves: list[Leaf] = []
+        self.notes: list[Note] = []
+        self.slots: dict[tuple[str, ...], int] = {}
+        self.kinds: list[Node] = []
+        self.uses: list[int] = []
+        self.inner = 0  # how many rules over items enclose this one
+        self.depth = 0
+        self.open: list[str] = []  # references being resolved
+
+    # --- small parts --------------------------------------------------------------------------------------------------
+
+    def refuse(self, code: Code, loc: Loc, message: str, advice: str = "") -> None:
+        if self.strict:
+            self.fault(code, loc, message, advice)
+
+    def constant(self, value: Any) -> int:
+        self.constants.append(value)
+        return len(self.constants) - 1
+
+    def note(self, loc: Loc, operator: str) -> int:
+        if len(self.notes) >= _MAX_NODES:
+            raise TooLargeError(f"more than {_MAX_NODES:,} operations")
+        self.notes.append(Note(loc, operator))
+        return len(self.notes) - 1
+
+    def leaf(self, result: Any, loc: Loc) -> Node:
+        self.leaves.append(Leaf(result, loc))
+        return ("leaf", len(self.leaves) - 1)
+
+    def resolve(self, raw: Any, loc: Loc) -> tuple[Any, Loc, int]:
+        """Follow references; gives what they lead to, where that stands, and how many to forget afterwards."""
+        count = 0
+        while isinstance(raw, dict) and len(raw) == 1 and "$ref" in raw:
+            name = raw["$ref"]
+            known = self.dialect.evaluators
+            if not isinstance(name, str) or name not in known or name in self.open:
+                why = "leads back to itself" if isinstance(name, str) and name in self.open else "is not under $evaluators"
+                self.refuse(Code.FLAG_REFERENCE, loc, f"the reference {name!r} {why}", "define it, or write the rule out")
+                break
+            self.open.append(name)
+            count += 1
+            raw, loc = known[name], ("$evaluators", name)
+        return raw, loc, count
+
+    def close(self, count: int) -> None:
+        if count:
+            del self.open[-count:]
+
+    # --- where the rule ends ------------------------------------------------------------------------------------------
+
+    def tail(self, raw: Any, loc: Loc) -> Node:
+        """Read what is returned: results known beforehand become leaves."""
+        raw, loc, opened = self.resolve(raw, loc)
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise TooLargeError(f"nested deeper than {_MAX_DEPTH} operations")
+        node = self._tail(raw, loc)
+        self.depth -= 1
+        self.close(opened)
+        return node
+
+    def _tail(self, raw: Any, loc: Loc) -> Node:
+        if not isinstance(raw, dict | list):
+            return self.leaf(raw, loc)
+        if isinstance(raw, dict) and len(raw) == 1:
+            ((name, operands),) = raw.items()
+            if name in {"if", "?:"} and isinstance(operands, list) and operands:
+                return self._tail_if(operands, (*loc, name), name)
+            if name == "fractional" and not self.inner:
+                return self._fractional(operands, (*loc, name), tail=True)[0]
+        node, kind = self.value(raw, loc)
+        if kind == "bool":
+            return ("test", node, self.leaf(True, loc), self.leaf(False, loc))  # noqa: FBT003 - the variants "true" and "false"
+        return ("dynamic", node, self.leaf(None, loc))
+
+    def _tail_if(self, operands: list[Any], loc: Loc, name: str) -> Node:
+        identity = self.note(loc, name)
+        pairs = []
+        for i in range(0, len(operands) - 1, 2):
+            condition, _ = self.value(operands[i], (*loc, i))
+            pairs.append((condition, self.tail(operands[i + 1], (*loc, i + 1))))
+        if len(operands) % 2:
+            otherwise = self.tail(operands[-1], (*loc, len(operands) - 1))
+        else:
+            otherwise = self.leaf(None, loc)
+        return ("tail_if", identity, tuple(pairs), otherwise)
+
+    # --- expressions --------------------------------------------------------------------------------------------------
+
+    def value(self, raw: Any, loc: Loc) -> tuple[Node, str]:
+        """Read an expression; gives its node and what its value can be."""
+        raw, loc, opened = self.resolve(raw, loc)
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise TooLargeError(f"nested deeper than {_MAX_DEPTH} operations")
+        result = self._value(raw, loc)
+        self.depth -= 1
+        self.close(opened)
+        return result
+
+    def _value(self, raw: Any, loc: Loc) -> tuple[Node, str]:
+        if isinstance(raw, dict):
+            if len(raw) == 1:
+                ((name, operands),) = raw.items()
+                return self._operation(name, operands, (*loc, name))
+            return ("constant", self.constant(raw)), "any"
+        if isinstance(raw, list):
+            if any(isinstance(item, dict | list) for item in raw):
+                return ("list", tuple(self.value(item, (*loc, i))[0] for i, item in enumerate(raw))), "list"
+            return ("constant", self.constant(raw)), "list"
+        if raw is None or isinstance(raw, bool):
+            return ("literal", raw), "null" if raw is None else "bool"
+        return ("constant", self.constant(raw)), "str" if isinstance(raw, str) else "num"
+
+    def _operation(self, name: str, raw: Any, loc: Loc) -> tuple[Node, str]:
+        known = OPERATORS.get(name)
+        if known is None:
+            if name != "$ref":
+                advice = f"the operators are {' '.join(sorted(OPERATORS))}"
+                self.refuse(Code.FLAG_OPERATOR, loc, f"the operator {name!r} is not known", advice)
+            return ("fail", self.note(loc, name)), "any"
+        operands = raw if isinstance(raw, list) else [raw]
+        if not known.least <= len(operands) <= known.most:
+            wanted = str(known.least) if known.least == known.most else f"{known.least} to {known.most}"
+            wanted = f"at least {known.least}" if known.most >= 10_000 else wanted
+            self.refuse(Code.FLAG_OPERATOR, loc, f"{name} expected {wanted} operands, got {len(operands)}")
+        special: Callable[[str, list[Any], Loc], tuple[Node, str]] | None = _SPECIAL.get(name, _Reader._call).__get__(self)
+        assert special is not None  # noqa: S101 - a plain function always binds
+        return special(name, operands, loc)
+
+    def _call(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        known = OPERATORS[name]
+        identity = self.note(loc, name)
+        if name in OVER_ITEMS:
+            return self._over_items(name, operands, loc, identity)
+        nodes = [self.value(o, (*loc, i)) for i, o in enumerate(operands)]
+        if name in {"starts_with", "ends_with"}:
+            for i, (node, kind) in enumerate(nodes):
+                if kind not in {"any", "str"} or node == ("literal", None):
+                    self.refuse(Code.FLAG_OPERATOR, (*loc, i), f"{name} expected a string")
+            if len(nodes) != 2:
+                return ("literal", None), "null"
+        if known.function is not None and (len(nodes) < known.least or len(nodes) > known.most):
+            nodes = nodes[: known.most] + [(("literal", None), "null")] * (known.least - len(nodes))
+        data = (("data",),) if name in OVER_DATA else ()
+        return ("call", identity, name, (*data, *(n for n, _ in nodes))), known.result
+
+    def _over_items(self, name: str, operands: list[Any], loc: Loc, identity: int) -> tuple[Node, str]:
+        if len(operands) < 2:
+            return ("fail", identity), "any"
+        values, _ = self.value(operands[0], (*loc, 0))
+        self.inner += 1
+        rule, _ = self.value(operands[1], (*loc, 1))
+        self.inner -= 1
+        more = tuple(self.value(o, (*loc, i + 2))[0] for i, o in enumerate(operands[2:3])) if name == "reduce" else ()
+        return ("items", identity, name, values, rule, more), OPERATORS[name].result
+
+    # --- var ----------------------------------------------------------------------------------------------------------
+
+    def _var(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        path = operands[0] if operands else ""
+        default = self.value(operands[1], (*loc, 1))[0] if len(operands) > 1 else None
+        if isinstance(path, dict | list) or isinstance(path, bool):
+            computed, _ = self.value(path, (*loc, 0))
+            return ("call", self.note(loc, name), "lookup", (("data",), computed, *((default,) if default else ()))), "any"
+        text = "" if path is None else to_string(path)
+        if text.startswith("$flagd.") and text not in {"$flagd.flagKey", "$flagd.timestamp"}:
+            self.refuse(Code.FLAG_OPERATOR, loc, f"{text} is nothing", "there are $flagd.flagKey and $flagd.timestamp")
+        node, kind = self._path(text)
+        return (("or_default", node, default), "any") if default is not None else (node, kind)
+
+    def _path(self, text: str) -> tuple[Node, str]:
+        if not text:
+            return ("data",), "any"
+        path = tuple(text.split("."))
+        if self.inner:
+            return ("item", self.constant(path)), "any"
+        if text == "$flagd.flagKey":
+            return ("constant", self.constant(self.key)), "str"
+        if text == "$flagd.timestamp":
+            return ("now", self.constant(self.dialect.clock)), "num"
+        if path[0] == "$flagd":
+            return ("dig", ("data",), self.constant(path)), "any"
+        slot = self.slots.get(path)
+        if slot is None:
+            slot = self.slots[path] = len(self.slots)
+            bound = path[0] in self.dialect.static
+            first = self.constant(path[0])
+            default = self.constant(self.dialect.static[path[0]]) if bound else -1
+            rest = self.constant(path[1] if len(path) == 2 else path[1:]) if len(path) > 1 else -1
+            self.kinds.append((first, default, rest, min(len(path), 3)))
+            self.uses.append(0)
+        self.uses[slot] = min(self.uses[slot] + 1, 2)
+        return ("var", slot), "any"
+
+    # --- logic --------------------------------------------------------------------------------------------------------
+
+    def _if(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        identity = self.note(loc, name)
+        parts = [self.value(o, (*loc, i)) for i, o in enumerate(operands)]
+        results = [parts[i] for i in range(1, len(parts), 2)]
+        results.append(parts[-1] if len(parts) % 2 else (("literal", None), "null"))
+        kinds = {kind for _, kind in results}
+        pairs = tuple((parts[i][0], parts[i + 1][0]) for i in range(0, len(parts) - 1, 2))
+        return ("if", identity, pairs, results[-1][0]), kinds.pop() if len(kinds) == 1 else "any"
+
+    def _logic(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        identity = self.note(loc, name)
+        nodes = [self.value(o, (*loc, i)) for i, o in enumerate(operands)]
+        if not nodes:
+            return ("literal", None), "null"
+        kinds = {kind for _, kind in nodes}
+        kind = kinds.pop() if len(kinds) == 1 else "bool?" if kinds <= _BOOL else "any"
+        return ("logic", identity, name, tuple(nodes), kind), kind
+
+    def _not(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        identity = self.note(loc, name)
+        node = self.value(operands[0], (*loc, 0)) if operands else (("literal", None), "null")
+        return (name, identity, node), "bool"
+
+    def _equality(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        identity = self.note(loc, name)
+        nodes = [self.value(o, (*loc, i)) for i, o in enumerate(operands[:2])]
+        nodes += [(("literal", None), "null")] * (2 - len(nodes))
+        (a, kind_a), (b, kind_b) = nodes
+        if a[0] in {"constant", "literal"} and b[0] not in {"constant", "literal"}:
+            (a, kind_a), (b, kind_b) = (b, kind_b), (a, kind_a)
+        how = "any"
+        if b[0] == "literal":
+            how = "is" if len(name) == 3 or b[1] is None else "any"
+        elif b[0] == "constant" and kind_b == "num":
+            how = "num"
+        elif b[0] == "constant" and kind_b == "str":
+            text = self.constants[b[1]]
+            how = "str" if len(name) == 3 or math.isnan(to_number(text)) else "any"  # no number equals this text
+        return ("equality", identity, name, how, a, b), "bool"
+
+    def _order(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        identity = self.note(loc, name)
+        parts = [self.value(o, (*loc, i)) for i, o in enumerate(operands[:3])]
+        parts += [(("literal", None), "null")] * (2 - len(parts))
+        nodes = [("number", n[1]) if kind == "num" and n[0] == "constant" else n for n, kind in parts]
+        if len(nodes) == 2 and nodes[0][0] == "number":  # 18 < age: age > 18
+            nodes.reverse()
+            name = _MIRRORED[name]
+        return ("order", identity, name, tuple(nodes)), "bool"
+
+    def _in(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        if len(operands) < 2:
+            return ("literal", False), "bool"
+        haystack = operands[1]
+        if isinstance(haystack, list) and haystack:
+            kinds = {type(item) for item in haystack}
+            how = "str" if kinds == {str} else "num" if kinds <= {int, float} else ""
+            if how:
+                identity = self.note(loc, name)
+                needle, _ = self.value(operands[0], (*loc, 0))
+                return ("in", identity, how, needle, self.constant(frozenset(haystack))), "bool"
+        return self._call(name, operands, loc)
+
+    def _version(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        if len(operands) != 3:
+            return ("literal", None), "null"
+        relation = operands[1]
+        for i in (0, 2):
+            text = operands[i]
+            if isinstance(text, str) and (parse_version(text) is None or text.split("-")[0].split("+")[0].count(".") < 2):
+                self.refuse(Code.FLAG_OPERATOR, (*loc, i), "expected a version such as 1.2.3", "see semver.org")
+        if not isinstance(relation, dict) and relation not in VERSION_RELATIONS:
+            advice = f"the relations are {' '.join(VERSION_RELATIONS)}"
+            self.refuse(Code.FLAG_OPERATOR, (*loc, 1), f"sem_ver does not know the relation {relation!r}", advice)
+        other = parse_version(operands[2]) if isinstance(operands[2], str) else None
+        if other is None or not isinstance(relation, str) or relation not in VERSION_RELATIONS:
+            return self._call(name, operands, loc)
+        identity = self.note(loc, name)
+        version, _ = self.value(operands[0], (*loc, 0))
+        known = other[0] if relation == "^" else other[:2] if relation == "~" else other
+        return ("version", identity, relation, version, self.constant(known)), "bool?"
+
+    def _cat(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        if len(operands) == 2 and isinstance(operands[0], str) and isinstance(operands[1], dict):
+            identity = self.note(loc, name)
+            prefix = self.constant(operands[0])
+            return ("prefix", identity, prefix, self.value(operands[1], (*loc, 1))[0]), "str"
+        return self._call(name, operands, loc)
+
+    # --- fractional ---------------------------------------------------------------------------------------------------
+
+    def _fractional_value(self, _: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        return self._fractional(operands, loc, tail=False)
+
+    def _fractional(self, raw: Any, loc: Loc, *, tail: bool) -> tuple[Node, str]:
+        operands = raw if isinstance(raw, list) else [raw]
+        null = (self.leaf(None, loc) if tail else ("literal", None)), "null"
+        identity = self.note(loc, "fractional")
+        short = bool(operands) and isinstance(operands[0], list)
+        first = 0 if short else 1
+        by = self._short() if short else self.value(operands[0], (*loc, 0))[0] if operands else ("literal", None)
+        version = self.dialect.fractional if not short else f"{self.dialect.fractional}_short"
+        arms = operands[first:]
+        if not arms or (short and self.inner):
+            self.refuse(Code.FLAG_OPERATOR, loc, "fractional expected at least one [variant, weight]")
+            return null
+        weights = [self._weight(arm, (*loc, first + i)) for i, arm in enumerate(arms)]
+        if any(w is None for w in weights):
+            return null
+        heads = tuple(
+            self.tail(arm[0], (*loc, first + i, 0)) if tail else self.value(arm[0], (*loc, first + i, 0))[0]
+            for i, arm in enumerate(arms)
+        )
+        if any(isinstance(w, tuple) for w in weights):
+            nodes = tuple(w if isinstance(w, tuple) else ("constant", self.constant(w)) for w in weights)
+            return (("weighed", identity, version, by, nodes, heads, null[0] if tail else None)), "any"
+        total = sum(w for w in weights if isinstance(w, int))
+        if not 0 < total <= MAX_TOTAL:
+            self.refuse(Code.FLAG_OPERATOR, loc, f"the weights sum to {total:,}; expected 1 to {MAX_TOTAL:,}")
+            return null
+        bounds, below = [], 0
+        for weight in weights:
+            below += weight if isinstance(weight, int) else 0
+            bounds.append(self.constant(below))
+        return ("fractional", identity, version, by, self.constant(total), tuple(bounds), heads, null[0] if tail else None), "any"
+
+    def _short(self) -> Node:
+        key = self.key if self.dialect.fractional == "v2" else b"\x82" + encode(self.key)
+        return ("short", self.constant(key), self._path("targetingKey")[0])
+
+    def _weight(self, arm: Any, loc: Loc) -> int | Node | None:
+        """Read the weight of an arm: a number, a node that gives one, or None for what flagd does not take."""
+        if not isinstance(arm, list) or not 1 <= len(arm) <= 2:
+            self.refuse(Code.FLAG_OPERATOR, loc, "fractional expected [variant, weight]")
+            return None
+        if len(arm) == 1:
+            return 1
+        if isinstance(arm[1], dict):
+            return self.value(arm[1], (*loc, 1))[0]
+        weight = weight_of(arm[1])
+        if weight is None or (self.strict and arm[1] < 0):
+            self.refuse(Code.FLAG_OPERATOR, (*loc, 1), "expected a weight: an integer from 0")
+        return weight
+
+
+_SPECIAL: dict[str, Callable[..., tuple[Node, str]]] = {
+    "var": _Reader._var,
+    **dict.fromkeys(("if", "?:"), _Reader._if),
+    **dict.fromkeys(("and", "or"), _Reader._logic),
+    **dict.fromkeys(("!", "!!"), _Reader._not),
+    **dict.fromkeys(("==", "===", "!=", "!=="), _Reader._equality),
+    **dict.fromkeys(("<", "<=", ">", ">="), _Reader._order),
+    "in": _Reader._in,
+    "sem_ver": _Reader._version,
+    "cat": _Reader._cat,
+    "fractional": _Reader._fractional_value,
+}

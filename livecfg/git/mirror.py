@@ -18,25 +18,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
-from livecfg.git import graph, packing
+from livecfg.git import maintain, packing
 from livecfg.git.faults import translating
-from livecfg.git.local import LocalRemote, LocalSession
+from livecfg.git.intake import Intake, Upstream
 from livecfg.git.lock import Election, sweep
-from livecfg.git.pack import PackReader
 from livecfg.git.quarantine import MirrorObjects, Quarantine
 from livecfg.git.state import Reports, States
 from livecfg.git.store import Store
-from livecfg.git.transport import Deadline, connect
-from livecfg.git.wire import OldProtocolError
 from livecfg.revision import Candidate
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
     from typing import Self
 
     from livecfg.git.pack import Content
     from livecfg.git.source import GitSource
-    from livecfg.git.transport import Remote, Session
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +58,13 @@ class Mirror:
         self._election = Election(self.folder / "lock")
         self._states = States(self.folder / "state")
         self.reports = Reports(self.folder / "processes")
-        self._remote: Remote | LocalRemote | None = None
+        self._upstream = Upstream(source)
+        self._intake = Intake(source.limits, self._holds, self.objects.content)
         self._unwritable = ""
-        self._ask_for_all = False
         self._missed: set[str] = set()
+        self._maintenance: subprocess.Popen[bytes] | None = None
         self._offered = False
         self._moves = 0
-        self._asking: Deadline | None = None
 
     # -- life -------------------------------------------------------------------------------------------------------------
 
@@ -90,14 +87,16 @@ class Mirror:
         if self._pid == os.getpid():
             with suppress(FetchError):
                 self.promote()
+            if self._maintenance is not None:
+                self._maintenance.kill()  # what it does is safe to interrupt and will be done another time
+                self._maintenance.wait()
+                self._maintenance = None
         self.abandon()
         self._election.resign()
 
     def abandon(self) -> None:
         """In a forked child: let go of what was inherited, without disturbing the parent."""
-        if self._remote is not None:
-            self._remote.close()
-            self._remote = None
+        self._upstream.close()
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -185,43 +184,12 @@ class Mirror:
 
     def _download(self) -> None:
         """One conversation with the remote. It holds no lock, so that a pushed pack need not wait for a slow remote."""
-        have, moves = self.tip(), self._moves
-        try:
-            with Deadline(self._limits) as deadline, self._connected().session(deadline) as session:
-                self._asking = deadline
-                tip = session.tip()
-                if tip == have:
-                    return
-                found = Quarantine(tip) if self._holds(tip) else self._ask(session, tip, have)
-        except OldProtocolError:
-            self._use_old_protocol()
-            self._download()
-            return
-        finally:
-            self._asking = None
-        with self._lock:
-            if moves == self._moves:  # else a newer tip was pushed while the remote was being asked
-                self._keep(found)
-
-    def _ask(self, session: Session | LocalSession, tip: str, have: str) -> Quarantine:
-        if isinstance(session, LocalSession):
-            has = (lambda _: False) if self._ask_for_all else self._holds
-            return self._complete(Quarantine(tip, session.objects(tip, has)))
-        return self._read_pack(session.pack(tip, "" if self._ask_for_all else have), tip)
-
-    def _connected(self) -> Remote | LocalRemote:
-        if self._remote is None:
-            self._remote = LocalRemote(self.source) if self.source.scheme == "file" else connect(self.source)
-        return self._remote
-
-    def _use_old_protocol(self) -> None:
-        from livecfg.git.fallback import OldRemote  # noqa: PLC0415 - for servers of before 2018
-
-        if isinstance(self._remote, OldRemote):
-            raise FetchError(f"{self.source.url} speaks no protocol that livecfg knows")
-        if self._remote is not None:
-            self._remote.close()
-        self._remote = OldRemote(self.source)
+        moves = self._moves
+        found = self._upstream.ask(self.tip(), self._intake)
+        if found is not None:
+            with self._lock:
+                if moves == self._moves:  # else a newer tip was pushed while the remote was being asked
+                    self._keep(found)
 
     def _holds(self, name: str) -> bool:
         return name in self._quarantine.objects or name in self._store
@@ -240,32 +208,12 @@ class Mirror:
 
         """
         self._here()
-        found = Quarantine(tip) if self._holds(tip) else self._read_pack(data, tip)
+        found = Quarantine(tip) if self._intake.holds(tip) else self._intake.pack(data, tip)
         with self._lock:
             self._keep(found)
             self._offered = True
-            asking = self._asking
-        if asking is not None:
-            asking.cut()
+        self._upstream.cut()
         return Candidate(self.source.ref, tip, self.objects)
-
-    def _read_pack(self, data: bytes, tip: str) -> Quarantine:
-        reader = PackReader(data, self._limits, self.objects.content, len(tip))
-        found = Quarantine(tip, reader.read())
-        if reader.self_contained:
-            found.pack, found.offsets = data, reader.offsets
-        return self._complete(found)
-
-    def _complete(self, found: Quarantine) -> Quarantine:
-        """Check that nothing is left out: a mirror that claims what it lacks would never be sent it again."""
-        try:
-            has = (lambda _: False) if self._ask_for_all else self._holds
-            graph.check_closed(found.objects, found.tip, has, self.objects.content)
-        except FetchError:
-            self._ask_for_all = True  # what is here may be incomplete: next time compare with nothing
-            raise
-        self._ask_for_all = False
-        return found
 
     def _keep(self, found: Quarantine) -> None:
         kept = self._quarantine
@@ -297,6 +245,18 @@ class Mirror:
                     self._store.add(kept.objects, kept.pack, kept.offsets)
                 self._store.set_tip(kept.tip)
             self._quarantine = Quarantine()
+            self._maintain()
+
+    def _maintain(self) -> None:
+        """Pack the store in a process of its own when it has grown."""
+        if self._maintenance is not None and self._maintenance.poll() is None:
+            return
+        self._maintenance = None
+        if maintain.is_due(self._store.path):
+            try:
+                self._maintenance = maintain.start(self._store.path, self._limits.object_bytes)
+            except FetchError as error:  # the mirror grows, that is all
+                log.warning("%s", error)
 
     def discard(self) -> None:
         """Forget what was fetched and not promoted."""
@@ -345,24 +305,26 @@ class Mirror:
         with self._lock, translating("rebuilding the mirror"):
             if not self.elect():
                 raise FetchError("another process fetches for this host")
-            old, old_quarantine = self._store, self._quarantine
             beside = self.folder / f"incoming-{secrets.token_hex(6)}"
-            self._store, self._quarantine = Store(beside, self._limits.object_bytes), Quarantine()
-            self.objects.forget()
+            fresh = Store(beside, self._limits.object_bytes)
             try:
-                self._download()
-                self.promote()
-                packing.salvage(old, self._store)
-                self._store.close()
+                found = self._upstream.ask("", Intake(self._limits, fresh.__contains__, fresh.read))
+                if found is None:
+                    raise FetchError(f"{self.source.url} gives nothing to rebuild from")
+                fresh.create(len(found.tip))
+                fresh.add(found.objects, found.pack, found.offsets)
+                fresh.set_tip(found.tip)
+                packing.salvage(self._store, fresh)
                 self._swap(beside)
             except BaseException:
-                self._quarantine = old_quarantine
                 shutil.rmtree(beside, ignore_errors=True)
                 raise
             finally:
+                fresh.close()
                 self._store.close()
-                old.close()
-                self._store = Store(self.folder / "mirror.git", self._limits.object_bytes)
+            self._quarantine = Quarantine()
+            self._moves += 1
+            self.objects.forget()
             (self.folder / "damaged").unlink(missing_ok=True)
 
     def _swap(self, beside: Path) -> None:

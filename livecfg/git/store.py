@@ -68,7 +68,7 @@ class Store:
         return found if found is not None else self._packed(name)
 
     def __contains__(self, name: str) -> bool:
-        if (self.path / "objects" / name[:2] / name[2:]).exists():
+        if self.loose_path(name).exists():
             return True
         with translating("looking for an object"):
             return self._find(name) is not None
@@ -166,6 +166,10 @@ class Store:
         if object_id(kind, content, len(name)) != name:
             raise CorruptObjectError(name, "its bytes do not hash to its name")
         return cast("Kind", kind), content
+
+    def loose_path(self, name: str) -> Path:
+        """Where a loose object's file is, if there is one."""
+        return self.path / "objects" / name[:2] / name[2:]
 
     def loose_names(self) -> Iterator[str]:
         """Every loose object's name."""
@@ -268,9 +272,9 @@ class Store:
             fsync_folder(folder)
 
     def _add_loose(self, name: str, kind: str, content: bytes) -> Path:
-        folder = self.path / "objects" / name[:2]
+        target = self.loose_path(name)
+        folder = target.parent
         folder.mkdir(exist_ok=True)
-        target = folder / name[2:]
         if not target.exists():
             body = zlib.compress(b"%s %d\0" % (kind.encode(), len(content)) + content, 1)
             write_file(target, body, beside=f"tmp_obj_{secrets.token_hex(6)}", mode=0o444, sync_folder=False)

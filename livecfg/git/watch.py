@@ -104,7 +104,7 @@ class Watcher:
             log.exception("waking after a change failed")
 
     def _arm(self) -> None:
-        wanted = [folder for folder in self._folders if folder.is_dir() and not _is_remote(folder)]
+        wanted = [folder for folder in self._folders if _is_folder(folder) and not _is_remote(folder)]
         if not wanted:
             return
         observer = Observer()
@@ -158,6 +158,13 @@ def signature(folders: Iterable[Path]) -> Signature:
         except OSError:
             found.append((str(folder), 0, 0, 0))
     return tuple(sorted(found))
+
+
+def _is_folder(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:  # a home that this user may not even look into: served from memory, nothing to watch
+        return False
 
 
 def _inode(folder: Path) -> int:

@@ -1,7 +1,8 @@
 """Run as a program by test_crashes.py: forks children that fetch, kills them at chosen moments, and looks what is left.
 
 `crash.py <home> <remote> <rounds> <seed>` kills at random moments; `crash.py <home> <remote> points` at every call that changes
-a file. Each round moves the remote's branch on by one commit of those listed on standard input.
+a file while fetching, rebuilding and packing. Each round moves the remote's branch on by one commit
+of those listed on standard input.
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ import sys
 import time
 from pathlib import Path
 
+from livecfg.git import maintain
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
 
 CHANGES = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.utime"})
 
 
-def fetch(home: Path, remote: str, position: int, *, rebuild: bool = False) -> str:
+def fetch(home: Path, remote: str, position: int, what: str) -> str:
     with Mirror(home, GitSource(remote)) as mirror:
-        if rebuild:
+        if what == "rebuild":
             mirror.rebuild()
+        if what == "repack":
+            maintain.repack(mirror.folder / "mirror.git", grace_s=-1)
         mirror.fetch(None)
         mirror.save_state("svc-prod", str(position).encode(), position)
         return mirror.tip()
 
 
-def child(home: Path, remote: str, position: int, point: int, *, rebuild: bool) -> None:
+def child(home: Path, remote: str, position: int, point: int, what: str) -> None:
     """Fetch in a process of its own; with a point, die at that change of a file."""
     count = 0
 
@@ -44,18 +48,18 @@ def child(home: Path, remote: str, position: int, point: int, *, rebuild: bool) 
     if point:
         sys.addaudithook(audit)
     try:
-        fetch(home, remote, position, rebuild=rebuild)
+        fetch(home, remote, position, what)
     except BaseException as error:  # noqa: BLE001 - reported by the exit code and the text
         sys.stderr.write(f"child: {error!r}\n")
         os._exit(1)
     os._exit(0)
 
 
-def run(home: Path, remote: str, position: int, *, point: int = 0, delay_s: float = -1.0, rebuild: bool = False) -> int:
+def run(home: Path, remote: str, position: int, *, point: int = 0, delay_s: float = -1.0, what: str = "") -> int:
     """Fork a child; give its exit code or the negative signal."""
     pid = os.fork()
     if not pid:
-        child(home, remote, position, point, rebuild=rebuild)
+        child(home, remote, position, point, what)
     if delay_s >= 0:
         time.sleep(delay_s)  # the moment of death, not a synchronisation
         os.kill(pid, signal.SIGKILL)
@@ -95,13 +99,13 @@ def main() -> None:
 
 def at_every_point(home: Path, remote: str, commits: list[str]) -> int:
     kills = 0
-    for rebuild in (False, True):
+    for what in ("", "rebuild", "repack"):
         point = 0
         while True:
             point += 1
             commit = commits[kills % len(commits)]
             git("update-ref", "refs/heads/main", commit, at=remote)
-            code = run(home, remote, kills, point=point, rebuild=rebuild)
+            code = run(home, remote, kills, point=point, what=what)
             if code == 0:
                 break
             assert code == -signal.SIGKILL, code

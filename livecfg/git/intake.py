@@ -1,0 +1,117 @@
+"""Intake: what comes from a remote or the hub, turned into checked objects in memory; Upstream: the remote it comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from livecfg.errors import FetchError
+from livecfg.git import graph
+from livecfg.git.local import LocalRemote, LocalSession
+from livecfg.git.pack import PackReader
+from livecfg.git.quarantine import Quarantine
+from livecfg.git.transport import Deadline, connect
+from livecfg.git.wire import OldProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from livecfg.git.pack import Content
+    from livecfg.git.source import GitSource, Limits
+    from livecfg.git.transport import Remote, Session
+
+
+class Intake:
+    """Checks packs and copies; `holds` says what the mirror has already (whole, with all below it), `read` gives it."""
+
+    def __init__(self, limits: Limits, holds: Callable[[str], bool], read: Callable[[str], Content]) -> None:
+        self.limits = limits
+        self._holds = holds
+        self._read = read
+        self._compares_with_nothing = False
+
+    def holds(self, name: str) -> bool:
+        """Whether an object need not be sent. After an incomplete answer nothing counts: the mirror itself may be at fault."""
+        return not self._compares_with_nothing and self._holds(name)
+
+    def pack(self, data: bytes, tip: str) -> Quarantine:
+        """Read a pack that may be thin.
+
+        Raises:
+            FetchError: it is malformed, over a cap, or leaves something out.
+
+        """
+        reader = PackReader(data, self.limits, self._read, len(tip))
+        found = Quarantine(tip, reader.read())
+        if reader.self_contained:
+            found.pack, found.offsets = data, reader.offsets
+        return self.complete(found)
+
+    def complete(self, found: Quarantine) -> Quarantine:
+        """Check that nothing is left out: a mirror that claims what it lacks would never be sent it again."""
+        try:
+            graph.check_closed(found.objects, found.tip, self.holds, self._read)
+        except FetchError:
+            self._compares_with_nothing = True
+            raise
+        self._compares_with_nothing = False
+        return found
+
+
+class Upstream:
+    """The remote of a source; connects when asked and keeps its connection."""
+
+    def __init__(self, source: GitSource) -> None:
+        self._source = source
+        self._remote: Remote | LocalRemote | None = None
+        self._deadline: Deadline | None = None
+
+    def ask(self, have: str, intake: Intake) -> Quarantine | None:
+        """Give what is new at the remote, or None when its ref is at `have`.
+
+        Raises:
+            FetchError: the remote did not answer well, or a cap was exceeded.
+
+        """
+        try:
+            with Deadline(intake.limits) as deadline, self._connected().session(deadline) as session:
+                self._deadline = deadline
+                tip = session.tip()
+                if tip == have:
+                    return None
+                return Quarantine(tip) if intake.holds(tip) else _new_objects(session, tip, have, intake)
+        except OldProtocolError:
+            self._use_old_protocol()
+            return self.ask(have, intake)
+        finally:
+            self._deadline = None
+
+    def cut(self) -> None:
+        """From another thread: end a conversation that is going on."""
+        deadline = self._deadline
+        if deadline is not None:
+            deadline.cut()
+
+    def close(self) -> None:
+        """Drop what is kept."""
+        if self._remote is not None:
+            self._remote.close()
+            self._remote = None
+
+    def _connected(self) -> Remote | LocalRemote:
+        if self._remote is None:
+            self._remote = LocalRemote(self._source) if self._source.scheme == "file" else connect(self._source)
+        return self._remote
+
+    def _use_old_protocol(self) -> None:
+        from livecfg.git.fallback import OldRemote  # noqa: PLC0415 - for servers of before 2018
+
+        if isinstance(self._remote, OldRemote):
+            raise FetchError(f"{self._source.url} speaks no protocol that livecfg knows")
+        self.close()
+        self._remote = OldRemote(self._source)
+
+
+def _new_objects(session: Session | LocalSession, tip: str, have: str, intake: Intake) -> Quarantine:
+    if isinstance(session, LocalSession):
+        return intake.complete(Quarantine(tip, session.objects(tip, intake.holds)))
+    return intake.pack(session.pack(tip, have if have and intake.holds(have) else ""), tip)

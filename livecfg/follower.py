@@ -20,10 +20,11 @@ from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.refusal import Code, Refusal, printable
+from livecfg.snapshot import changed
 from livecfg.status import Condition, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from livecfg.reconciler import AnyReconciler
     from livecfg.snapshot import Snapshot
@@ -71,6 +72,13 @@ class Link:
     def elect(self) -> bool:
         """Try to become the host's fetcher; cheap, called every second by followers."""
         return True
+
+    def answered(self, at_s: float) -> None:
+        """Let the host's other processes know that the source answered this one, at that time of the monotonic clock."""
+
+    def answered_at(self) -> float | None:
+        """When the source last answered any process of this host, by the monotonic clock; None when that is not known."""
+        return None
 
     def report(self, status: Status, boot: str) -> None:
         """Send what this process serves; never blocks, never raises."""
@@ -291,8 +299,16 @@ class Follower(Generic[M]):
         self._checked()
 
     def _checked(self) -> None:
-        self._checked_at = time.time()
-        self._checked_monotonic = time.monotonic()
+        """Keep when the source last answered: this process, or for one that does not fetch, the one that does."""
+        now_s = time.monotonic()
+        if self._link.is_fetcher:
+            self._link.answered(now_s)
+            answered_s: float | None = now_s
+        else:
+            answered_s = self._link.answered_at()
+        if answered_s is not None and answered_s <= now_s:
+            self._checked_at = time.time() - (now_s - answered_s)
+            self._checked_monotonic = answered_s
 
     def prepare(self, old: Snapshot[M] | None, new: Snapshot[M]) -> None:
         """Run the application's prepare hooks; an exception of theirs refuses the revision."""
@@ -376,21 +392,3 @@ class Follower(Generic[M]):
             self._link.report(self.status(), self.boot)
         except Exception:  # reporting never stops the thread
             log.exception("cannot report")
-
-
-def _value(snapshot: Snapshot[Any], key: str) -> object:
-    """The value of a dotted config key; of a flag or split (its compiled form), when the config has none of that name."""
-    value: Any = snapshot.config
-    for part in key.split("."):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, BaseModel) and part in type(value).model_fields:
-            value = getattr(value, part)
-        else:
-            return snapshot.flags.get(key) or snapshot.splits.get(key)
-    return value
-
-
-def changed(old: Snapshot[Any], new: Snapshot[Any], keys: Sequence[str]) -> bool:
-    """Tell whether any of the keys differs between two snapshots."""
-    return any(_value(old, key) != _value(new, key) for key in keys)

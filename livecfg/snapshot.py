@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from livecfg.flags.evaluate import Evaluation
     from livecfg.flags.flag import CompiledFlag
@@ -211,3 +211,21 @@ class FlagAccessor(Generic[T]):
     def __call__(self, view: View[Any]) -> T:
         """Give the value of the flag for the view's unit."""
         return view.flag(self.key, self.default)
+
+
+def _value(snapshot: Snapshot[Any], key: str) -> object:
+    """The value of a dotted config key; of a flag or split (its compiled form), when the config has none of that name."""
+    value: Any = snapshot.config
+    for part in key.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, BaseModel) and part in type(value).model_fields:
+            value = getattr(value, part)
+        else:
+            return snapshot.flags.get(key) or snapshot.splits.get(key)
+    return value
+
+
+def changed(old: Snapshot[Any], new: Snapshot[Any], keys: Sequence[str]) -> bool:
+    """Tell whether any of the keys differs between two snapshots."""
+    return any(_value(old, key) != _value(new, key) for key in keys)

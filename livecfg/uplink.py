@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -155,6 +156,7 @@ class MirrorLink(Link):
         self._set_up = set_up
         self._source = _followed(source, set_up.environment.ref)
         self._mirror = Mirror(set_up.home, self._source)
+        self._answered = self._mirror.folder / "answered"
         self._watcher: Watcher | None = None
         self._hub: HubLink | None = None
         self._wake: Callable[[], None] = lambda: None
@@ -213,6 +215,20 @@ class MirrorLink(Link):
         if won:
             self._connect_hub(read_trusted_root(self._set_up.trusted_root))
         return won
+
+    def answered(self, at_s: float) -> None:
+        """Write the time into a file beside the mirror; where that cannot be, other processes fetch for themselves anyway."""
+        with suppress(OSError):
+            beside = self._answered.with_suffix(f".{os.getpid()}")
+            beside.write_text(f"{at_s:.3f}")
+            beside.replace(self._answered)
+
+    def answered_at(self) -> float | None:
+        """Read what the fetcher wrote; a time of before a reboot lies in the future, and the follower ignores it."""
+        try:
+            return float(self._answered.read_text())
+        except (OSError, ValueError):
+            return None
 
     # --- the hub ------------------------------------------------------------------------------------------------------
 
@@ -301,13 +317,6 @@ def _followed(source: GitSource, ref: str) -> GitSource:
     from dataclasses import replace  # noqa: PLC0415 - the exception, not the rule
 
     return replace(source, ref=ref) if ref else source
-
-
-def _version() -> str:
-    try:
-        return version("livecfg")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "source"
 
 
 def _version() -> str:

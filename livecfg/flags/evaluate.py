@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from livecfg.flags.compiled import CompiledFlag
     from livecfg.flags.explain import Trace
-    from livecfg.flags.flag import CompiledFlag
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Evaluation(Generic[T_co]):
 
     __slots__ = ("bucket", "error_code", "flag_metadata", "reason", "revision", "rule", "value", "variant")
 
-    def __init__(  # noqa: PLR0913 - made by generated code, by position, once per evaluation
+    def __init__(  # noqa: PLR0913, PLR0917 - made by generated code, by position, once per evaluation
         self,
         value: T_co,
         variant: str | None,

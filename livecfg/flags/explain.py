@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from livecfg.flags.compiled import CompiledFlag
     from livecfg.flags.evaluate import Evaluation
-    from livecfg.flags.flag import CompiledFlag
     from livecfg.flags.targeting import Rule
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Trace(Generic[T]):
         return "\n".join([*lines, f"{made.reason}{error}: {served} by {made.rule}{drawn}"])
 
 
-def trace(  # noqa: PLR0913 - called by CompiledFlag.explain only
+def trace(
     flag: CompiledFlag,
     rule: Rule,
     function: Callable[..., Evaluation[Any]],
@@ -49,7 +49,7 @@ def trace(  # noqa: PLR0913 - called by CompiledFlag.explain only
     revision: str,
 ) -> Trace[T]:
     """Run a rule compiled for tracing, and note each operation's value."""
-    from livecfg.flags.flag import place  # noqa: PLC0415 - flag imports this module late, and this one flag
+    from livecfg.flags.compiled import place  # noqa: PLC0415 - that module imports this one late
 
     steps: list[Step] = []
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 
 from livecfg.errors import RefusedError
 from livecfg.flags.bucketing import MAX_TOTAL
+from livecfg.flags.compiled import CompiledFlag, Definition, compiled
 from livecfg.flags.evaluate import Evaluation, Reason
-from livecfg.flags.flag import CompiledFlag, Definition, compiled
 from livecfg.flags.targeting import Dialect, TooLargeError, read_rule
 from livecfg.flags.values import dig
 from livecfg.refusal import Code, Refusal
@@ -112,7 +112,8 @@ def compile_split(document: Document, *, static: Mapping[str, object], clock: Ca
     faults = check_rules(document, dialect, checks)
     total = sum(arm.weight for arm in model.arms.values())
     if not 0 < total <= MAX_TOTAL:
-        faults.append(document.refusal(Code.SPLIT_INVALID, ("arms",), f"the weights sum to {total:,}; expected 1 to {MAX_TOTAL:,}"))
+        message = f"the weights sum to {total:,}; expected 1 to {MAX_TOTAL:,}"
+        faults.append(document.refusal(Code.SPLIT_INVALID, ("arms",), message))
     for i, override in enumerate(model.overrides):
         if override.arm not in model.arms:
             message = f"there is no arm {override.arm!r}; the arms are {', '.join(model.arms)}"

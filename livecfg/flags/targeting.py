@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from livecfg.flags.bucketing import MAX_TOTAL, encode, weight_of
+from livecfg.flags.fractions import read_fractional
 from livecfg.flags.operators import OPERATORS, OVER_DATA, OVER_ITEMS, VERSION_RELATIONS, parse_version
 from livecfg.flags.values import to_number, to_string
 from livecfg.refusal import Code
@@ -74,13 +74,15 @@ def read_rule(raw: Any, key: str, dialect: Dialect, fault: Callable[..., None], 
         TooLargeError: more than 20,000 operations, or nested deeper than 100, references counted where they are used.
 
     """
-    reader = _Reader(key, dialect, fault)
+    reader = Reader(key, dialect, fault)
     tree = reader.tail(raw, loc)
     variables = tuple((kind, reader.uses[i]) for i, kind in enumerate(reader.kinds))
     return Rule((variables, tree, len(reader.constants)), reader.constants, reader.leaves, reader.notes)
 
 
-class _Reader:
+class Reader:
+    """Reads one rule, top down; every operation gets a number, in the order of the text."""
+
     def __init__(self, key: str, dialect: Dialect, fault: Callable[..., None]) -> None:
         self.key = key
         self.dialect = dialect
@@ -99,20 +101,24 @@ class _Reader:
     # --- small parts --------------------------------------------------------------------------------------------------
 
     def refuse(self, code: Code, loc: Loc, message: str, advice: str = "") -> None:
+        """Refuse under the gate `strict` what flagd would load."""
         if self.strict:
             self.fault(code, loc, message, advice)
 
     def constant(self, value: Any) -> int:
+        """Keep a constant of the configuration; gives its number."""
         self.constants.append(value)
         return len(self.constants) - 1
 
     def note(self, loc: Loc, operator: str) -> int:
+        """Number an operation."""
         if len(self.notes) >= _MAX_NODES:
             raise TooLargeError(f"more than {_MAX_NODES:,} operations")
         self.notes.append(Note(loc, operator))
         return len(self.notes) - 1
 
     def leaf(self, result: Any, loc: Loc) -> Node:
+        """Make a leaf: a result known now."""
         self.leaves.append(Leaf(result, loc))
         return ("leaf", len(self.leaves) - 1)
 
@@ -132,6 +138,7 @@ class _Reader:
         return raw, loc, count
 
     def close(self, count: int) -> None:
+        """Forget references that were followed."""
         if count:
             del self.open[-count:]
 
@@ -156,7 +163,7 @@ class _Reader:
             if name in {"if", "?:"} and isinstance(operands, list) and operands:
                 return self._tail_if(operands, (*loc, name), name)
             if name == "fractional" and not self.inner:
-                return self._fractional(operands, (*loc, name), tail=True)[0]
+                return read_fractional(self, operands, (*loc, name), tail=True)[0]
         node, kind = self.value(raw, loc)
         if kind == "bool":
             return ("test", node, self.leaf(True, loc), self.leaf(False, loc))  # noqa: FBT003 - the variants "true" and "false"
@@ -168,10 +175,8 @@ class _Reader:
         for i in range(0, len(operands) - 1, 2):
             condition, _ = self.value(operands[i], (*loc, i))
             pairs.append((condition, self.tail(operands[i + 1], (*loc, i + 1))))
-        if len(operands) % 2:
-            otherwise = self.tail(operands[-1], (*loc, len(operands) - 1))
-        else:
-            otherwise = self.leaf(None, loc)
+        last = len(operands) - 1
+        otherwise = self.tail(operands[last], (*loc, last)) if last % 2 == 0 else self.leaf(None, loc)
         return ("tail_if", identity, tuple(pairs), otherwise)
 
     # --- expressions --------------------------------------------------------------------------------------------------
@@ -192,6 +197,8 @@ class _Reader:
             if len(raw) == 1:
                 ((name, operands),) = raw.items()
                 return self._operation(name, operands, (*loc, name))
+            advice = "write one operator; put the rest into and, or, if"
+            self.refuse(Code.FLAG_OPERATOR, loc, f"expected one operator, got a mapping of {len(raw)} keys", advice)
             return ("constant", self.constant(raw)), "any"
         if isinstance(raw, list):
             if any(isinstance(item, dict | list) for item in raw):
@@ -213,9 +220,8 @@ class _Reader:
             wanted = str(known.least) if known.least == known.most else f"{known.least} to {known.most}"
             wanted = f"at least {known.least}" if known.most >= 10_000 else wanted
             self.refuse(Code.FLAG_OPERATOR, loc, f"{name} expected {wanted} operands, got {len(operands)}")
-        special: Callable[[str, list[Any], Loc], tuple[Node, str]] | None = _SPECIAL.get(name, _Reader._call).__get__(self)
-        assert special is not None  # noqa: S101 - a plain function always binds
-        return special(name, operands, loc)
+        result: tuple[Node, str] = getattr(self, _METHODS.get(name, "_call"))(name, operands, loc)
+        return result
 
     def _call(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         known = OPERATORS[name]
@@ -249,16 +255,17 @@ class _Reader:
     def _var(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         path = operands[0] if operands else ""
         default = self.value(operands[1], (*loc, 1))[0] if len(operands) > 1 else None
-        if isinstance(path, dict | list) or isinstance(path, bool):
+        if isinstance(path, dict | list | bool):
             computed, _ = self.value(path, (*loc, 0))
             return ("call", self.note(loc, name), "lookup", (("data",), computed, *((default,) if default else ()))), "any"
         text = "" if path is None else to_string(path)
         if text.startswith("$flagd.") and text not in {"$flagd.flagKey", "$flagd.timestamp"}:
             self.refuse(Code.FLAG_OPERATOR, loc, f"{text} is nothing", "there are $flagd.flagKey and $flagd.timestamp")
-        node, kind = self._path(text)
+        node, kind = self.path(text)
         return (("or_default", node, default), "any") if default is not None else (node, kind)
 
-    def _path(self, text: str) -> tuple[Node, str]:
+    def path(self, text: str) -> tuple[Node, str]:
+        """Read the name of a variable."""
         if not text:
             return ("data",), "any"
         path = tuple(text.split("."))
@@ -355,11 +362,12 @@ class _Reader:
             text = operands[i]
             if isinstance(text, str) and (parse_version(text) is None or text.split("-")[0].split("+")[0].count(".") < 2):
                 self.refuse(Code.FLAG_OPERATOR, (*loc, i), "expected a version such as 1.2.3", "see semver.org")
-        if not isinstance(relation, dict) and relation not in VERSION_RELATIONS:
+        named = isinstance(relation, str) and relation in VERSION_RELATIONS
+        if not isinstance(relation, dict) and not named:
             advice = f"the relations are {' '.join(VERSION_RELATIONS)}"
             self.refuse(Code.FLAG_OPERATOR, (*loc, 1), f"sem_ver does not know the relation {relation!r}", advice)
         other = parse_version(operands[2]) if isinstance(operands[2], str) else None
-        if other is None or not isinstance(relation, str) or relation not in VERSION_RELATIONS:
+        if other is None or not named:
             return self._call(name, operands, loc)
         identity = self.note(loc, name)
         version, _ = self.value(operands[0], (*loc, 0))
@@ -373,71 +381,19 @@ class _Reader:
             return ("prefix", identity, prefix, self.value(operands[1], (*loc, 1))[0]), "str"
         return self._call(name, operands, loc)
 
-    # --- fractional ---------------------------------------------------------------------------------------------------
-
-    def _fractional_value(self, _: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        return self._fractional(operands, loc, tail=False)
-
-    def _fractional(self, raw: Any, loc: Loc, *, tail: bool) -> tuple[Node, str]:
-        operands = raw if isinstance(raw, list) else [raw]
-        null = (self.leaf(None, loc) if tail else ("literal", None)), "null"
-        identity = self.note(loc, "fractional")
-        short = bool(operands) and isinstance(operands[0], list)
-        first = 0 if short else 1
-        by = self._short() if short else self.value(operands[0], (*loc, 0))[0] if operands else ("literal", None)
-        version = self.dialect.fractional if not short else f"{self.dialect.fractional}_short"
-        arms = operands[first:]
-        if not arms or (short and self.inner):
-            self.refuse(Code.FLAG_OPERATOR, loc, "fractional expected at least one [variant, weight]")
-            return null
-        weights = [self._weight(arm, (*loc, first + i)) for i, arm in enumerate(arms)]
-        if any(w is None for w in weights):
-            return null
-        heads = tuple(
-            self.tail(arm[0], (*loc, first + i, 0)) if tail else self.value(arm[0], (*loc, first + i, 0))[0]
-            for i, arm in enumerate(arms)
-        )
-        if any(isinstance(w, tuple) for w in weights):
-            nodes = tuple(w if isinstance(w, tuple) else ("constant", self.constant(w)) for w in weights)
-            return (("weighed", identity, version, by, nodes, heads, null[0] if tail else None)), "any"
-        total = sum(w for w in weights if isinstance(w, int))
-        if not 0 < total <= MAX_TOTAL:
-            self.refuse(Code.FLAG_OPERATOR, loc, f"the weights sum to {total:,}; expected 1 to {MAX_TOTAL:,}")
-            return null
-        bounds, below = [], 0
-        for weight in weights:
-            below += weight if isinstance(weight, int) else 0
-            bounds.append(self.constant(below))
-        return ("fractional", identity, version, by, self.constant(total), tuple(bounds), heads, null[0] if tail else None), "any"
-
-    def _short(self) -> Node:
-        key = self.key if self.dialect.fractional == "v2" else b"\x82" + encode(self.key)
-        return ("short", self.constant(key), self._path("targetingKey")[0])
-
-    def _weight(self, arm: Any, loc: Loc) -> int | Node | None:
-        """Read the weight of an arm: a number, a node that gives one, or None for what flagd does not take."""
-        if not isinstance(arm, list) or not 1 <= len(arm) <= 2:
-            self.refuse(Code.FLAG_OPERATOR, loc, "fractional expected [variant, weight]")
-            return None
-        if len(arm) == 1:
-            return 1
-        if isinstance(arm[1], dict):
-            return self.value(arm[1], (*loc, 1))[0]
-        weight = weight_of(arm[1])
-        if weight is None or (self.strict and arm[1] < 0):
-            self.refuse(Code.FLAG_OPERATOR, (*loc, 1), "expected a weight: an integer from 0")
-        return weight
+    def _fractional(self, _: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
+        return read_fractional(self, operands, loc, tail=False)
 
 
-_SPECIAL: dict[str, Callable[..., tuple[Node, str]]] = {
-    "var": _Reader._var,
-    **dict.fromkeys(("if", "?:"), _Reader._if),
-    **dict.fromkeys(("and", "or"), _Reader._logic),
-    **dict.fromkeys(("!", "!!"), _Reader._not),
-    **dict.fromkeys(("==", "===", "!=", "!=="), _Reader._equality),
-    **dict.fromkeys(("<", "<=", ">", ">="), _Reader._order),
-    "in": _Reader._in,
-    "sem_ver": _Reader._version,
-    "cat": _Reader._cat,
-    "fractional": _Reader._fractional_value,
+_METHODS = {
+    "var": "_var",
+    **dict.fromkeys(("if", "?:"), "_if"),
+    **dict.fromkeys(("and", "or"), "_logic"),
+    **dict.fromkeys(("!", "!!"), "_not"),
+    **dict.fromkeys(("==", "===", "!=", "!=="), "_equality"),
+    **dict.fromkeys(("<", "<=", ">", ">="), "_order"),
+    "in": "_in",
+    "sem_ver": "_version",
+    "cat": "_cat",
+    "fractional": "_fractional",
 }

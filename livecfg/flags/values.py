@@ -13,7 +13,7 @@ NAN = math.nan
 _NUMBER = re.compile(r"[-+]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 _RADIX = re.compile(r"0(?:[xX]([0-9a-fA-F]+)|[oO]([0-7]+)|[bB]([01]+))")
 _PREFIX = re.compile(r"\s*([-+]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?))")
-_SPACE = " \t\n\r\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_SPACE = " \t\n\r\v\f\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 def truthy(value: Any) -> bool:
@@ -72,14 +72,10 @@ def to_string(value: Any) -> str:
     """Convert as JavaScript's String() does."""
     if isinstance(value, str):
         return str(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(int(value)) if abs(value) < 10**21 else _float_text(float(value))
-    if isinstance(value, float):
-        return _float_text(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return str(int(value)) if isinstance(value, int) and abs(value) < 10**21 else _float_text(float(value))
     if isinstance(value, list | tuple):
         return ",".join("" if item is None else to_string(item) for item in value)
     return "[object Object]"

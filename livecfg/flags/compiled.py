@@ -1,0 +1,240 @@
+"""CompiledFlag: one flag, ready to be asked; Definition: what its document says, checked."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from livecfg.flags.evaluate import ErrorCode, Evaluation, Reason
+from livecfg.flags.generate import GLOBALS, Witness, code_of, parameters
+from livecfg.flags.targeting import Dialect, Leaf, Rule, read_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from livecfg.document import Loc
+    from livecfg.flags.explain import Trace
+    from livecfg.flags.generate import Mode
+
+T = TypeVar("T")
+SAFE_INTEGER = (1 << 53) - 1
+"""Beyond this a float cannot hold every integer."""
+_MISMATCH: Any = object()
+_WITNESSES: dict[str, Any] = {"bool": False, "str": "", "int": 0, "float": 0.0, "Witness": Witness()}
+
+
+class _Outcome(NamedTuple):
+    """What a result of the rule comes to: a variant and its value, or the caller's default."""
+
+    variant: str | None
+    value: Any
+    reason: Reason
+    error: ErrorCode | None = None
+
+
+class Definition(NamedTuple):
+    """One flag as its document says it, checked."""
+
+    key: str
+    state: str
+    variants: Mapping[str, Any]
+    default_variant: str | None
+    targeting: Any
+    metadata: Mapping[str, Any]
+    loc: Loc
+    match: Reason = Reason.TARGETING_MATCH
+
+    def outcome(self, result: Any) -> _Outcome:
+        """Say what a result of the rule comes to (flags.md §2, rule 4)."""
+        if result is None:
+            return self.default(Reason.DEFAULT)
+        name = ("true" if result else "false") if isinstance(result, bool) else result
+        if isinstance(name, str) and name in self.variants:
+            return _Outcome(name, self.variants[name], self.match)
+        return _Outcome(None, None, Reason.ERROR, ErrorCode.GENERAL)
+
+    def default(self, reason: Reason) -> _Outcome:
+        """Give the default variant, or the caller's default when there is none."""
+        if self.default_variant is None:
+            return _Outcome(None, None, Reason.DEFAULT)
+        if self.default_variant not in self.variants:
+            return _Outcome(None, None, Reason.ERROR, ErrorCode.GENERAL)
+        return _Outcome(self.default_variant, self.variants[self.default_variant], reason)
+
+
+class CompiledFlag:
+    """One flag, compiled: `serve(context, default)` gives its value, `evaluate(context, default, revision)` an Evaluation.
+
+    Both never raise, and give a value of the type of `default`. Equal when the flag says the same; shared by snapshots.
+    """
+
+    __slots__ = ("_kind", "definition", "dialect", "evaluate", "key", "metadata", "serve", "state", "variants")
+
+    serve: Callable[[Mapping[str, Any], Any], Any]
+    evaluate: Callable[[Mapping[str, Any], Any, str], Evaluation[Any]]
+
+    def __init__(self, definition: Definition, dialect: Dialect, rule: Rule) -> None:
+        self.key = definition.key
+        self.state = definition.state
+        self.variants = definition.variants
+        self.metadata = definition.metadata
+        self.definition = definition
+        self.dialect = dialect
+        self._kind = _kind_of(definition.variants)
+        self.serve = self._bind(rule, "serve")
+        self.evaluate = self._first_evaluate
+
+    def _first_evaluate(self, context: Mapping[str, Any], default: T, revision: str) -> Evaluation[T]:
+        """Compile `evaluate` when it is first asked for: most flags are only ever served."""
+        bound = self._bind(self.rule(), "evaluate")
+        self.evaluate = bound
+        made: Evaluation[T] = bound(context, default, revision)
+        return made
+
+    def rule(self) -> Rule:
+        """Read the rule again; it was accepted before, so nothing is refused now."""
+        return rule_of(self.definition, self.dialect, ignore)
+
+    def explain(self, context: Mapping[str, Any], default: T, revision: str = "") -> Trace[T]:
+        """Evaluate with tracing on: the same rule, and every step it took. Never raises."""
+        from livecfg.flags.explain import trace  # noqa: PLC0415 - rarely asked for
+
+        rule = self.rule()
+        return trace(self, rule, self._bind(rule, "trace"), context, default, revision)
+
+    def _bind(self, rule: Rule, mode: Mode) -> Callable[..., Any]:
+        outcomes = [self._outcome(leaf) for leaf in rule.leaves]
+        served = tuple(o.variant is not None for o in outcomes)
+        defaults: list[Any] = [self, *([None] if mode == "trace" else []), *rule.constants]
+        for index, names in parameters(served, mode):
+            outcome, where = outcomes[index], place(rule.leaves[index].loc)
+            value = float(outcome.value) if self._kind == "float" and outcome.variant is not None else outcome.value
+            parts = {"value": value, "variant": outcome.variant, "reason": outcome.reason, "error": outcome.error, "rule": where}
+            defaults += [parts[name] for name in names]
+        return FunctionType(code_of(rule.shape, served, self._kind, mode), GLOBALS, mode, tuple(defaults))
+
+    def _outcome(self, leaf: Leaf) -> _Outcome:
+        definition = self.definition
+        if definition.state == "DISABLED":
+            return _Outcome(None, None, Reason.DISABLED)
+        if not definition.targeting:
+            return definition.default(Reason.STATIC)
+        return definition.outcome(leaf.result)
+
+    # --- what generated code falls back on ----------------------------------------------------------------------------
+
+    def other(self, context: Mapping[str, Any], default: Any) -> Any:
+        """Serve a default of another type than the variants have."""
+        return self.coerced(context, default, "").value
+
+    def coerced(self, context: Mapping[str, Any], default: Any, revision: str) -> Evaluation[Any]:
+        """Evaluate, then convert the value to the type of `default` where nothing is lost."""
+        made: Evaluation[Any] = self.evaluate(context, _WITNESSES[self._kind], revision)
+        if made.variant is None:
+            made.value = default
+            return made
+        value = converted(made.value, default)
+        if value is _MISMATCH:
+            return Evaluation(default, None, Reason.ERROR, ErrorCode.TYPE_MISMATCH, revision, made.rule, None, self.metadata)
+        made.value = value
+        return made
+
+    def pick(self, result: Any, default: Any) -> Any:
+        """Serve what a computed result comes to."""
+        outcome = self.definition.outcome(result)
+        if outcome.variant is None:
+            return default
+        return float(outcome.value) if self._kind == "float" else outcome.value
+
+    def detail(self, result: Any, default: Any, revision: str, rule: str) -> Evaluation[Any]:
+        """Evaluate what a computed result comes to."""
+        variant, value, reason, error = self.definition.outcome(result)
+        if variant is None:
+            value = default
+        elif self._kind == "float":
+            value = float(value)
+        return Evaluation(value, variant, reason, error, revision, rule, None, self.metadata)
+
+    def failed(self, _: Exception, default: Any, revision: str) -> Evaluation[Any]:
+        """Give the evaluation of a rule that could not run."""
+        return Evaluation(default, None, Reason.ERROR, ErrorCode.PARSE_ERROR, revision, "targeting", None, self.metadata)
+
+    def unknown(self, _: int) -> Any:
+        """Stop at an operator that nobody knows (gate `flagd`)."""
+        raise LookupError("unknown operator")
+
+    def data(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Give all that a rule can see."""
+        here = {"flagKey": self.key, "timestamp": self.dialect.clock()}
+        return {"targetingKey": None, **self.dialect.static, **context, "$flagd": here}
+
+    # --- identity -----------------------------------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CompiledFlag):
+            return NotImplemented
+        mine, its = self.dialect._replace(clock=_no_clock), other.dialect._replace(clock=_no_clock)
+        return self.definition == other.definition and mine == its
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"CompiledFlag({self.key!r}, {self.state})"
+
+
+def compiled(definition: Definition, dialect: Dialect) -> CompiledFlag:
+    """Compile a definition that is known to be sound."""
+    return CompiledFlag(definition, dialect, rule_of(definition, dialect, ignore))
+
+
+def rule_of(definition: Definition, dialect: Dialect, fault: Callable[..., None]) -> Rule:
+    """Read the rule of a flag; without targeting, or disabled, it is one leaf."""
+    raw = definition.targeting if definition.targeting and definition.state == "ENABLED" else None
+    return read_rule(raw, definition.key, dialect, fault, (*definition.loc, "targeting"))
+
+
+def converted(value: Any, default: Any) -> Any:
+    """Convert a variant's value to the type of the caller's default; `_MISMATCH` where something would be lost."""
+    if isinstance(value, dict | list):
+        return _copied(value) if default is None or isinstance(default, type(value)) else _MISMATCH
+    if default is None or type(value) is type(default) or (isinstance(value, str) and isinstance(default, str)):
+        return value
+    numbers = isinstance(value, int | float) and isinstance(default, int | float)
+    if not numbers or isinstance(value, bool) or isinstance(default, bool) or abs(value) > SAFE_INTEGER:
+        return _MISMATCH
+    if isinstance(default, float):
+        return float(value)
+    return int(value) if value == int(value) else _MISMATCH
+
+
+def _copied(value: Any) -> Any:
+    """Copy JSON, so that a caller who edits a value edits nobody else's."""
+    if isinstance(value, dict):
+        return {k: _copied(v) if isinstance(v, dict | list) else v for k, v in value.items()}
+    return [_copied(v) if isinstance(v, dict | list) else v for v in value]
+
+
+def _kind_of(variants: Mapping[str, Any]) -> str:
+    """Name the one plain type that all variants have."""
+    kinds = {type(v) for v in variants.values()}
+    if len(kinds) == 1 and kinds <= {bool, str, int}:
+        return str(kinds.pop().__name__)
+    if kinds and kinds <= {int, float} and all(abs(v) <= SAFE_INTEGER for v in variants.values()):
+        return "float"
+    return "Witness"
+
+
+def place(loc: Loc) -> str:
+    """Write a place in a rule for people: `targeting.if[1]`."""
+    parts = loc if loc[:1] == ("$evaluators",) else loc[2:]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return text.lstrip(".") or "targeting"
+
+
+def ignore(*_: object) -> None:
+    """Take a fault that was reported before."""
+
+
+def _no_clock() -> int:
+    return 0

@@ -33,10 +33,11 @@ bench: venv        ## Every benchmark, as tables; JSON=1 for one object per figu
 soak: venv         ## Hours: MINUTES=60 of traffic, INPUTS=1000000 fuzz inputs per parser; never in CI
 	LIVECFG_SOAK_MINUTES=$(MINUTES) LIVECFG_FUZZ_INPUTS=$(INPUTS) $(PY) -m pytest -q tests/soak
 
-lint: venv
+lint: venv       ## ruff, mypy, import contracts, generated code
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
+	@proto/generate.sh --check
 
 lock: venv         ## Renew requirements.lock from pyproject.toml
 	$(PY) -m pip install -q pip-tools

@@ -117,7 +117,7 @@ class LiveConfig(Generic[M]):
             LivecfgError: the set-up is wrong (trusted root, names).
 
         """
-        return self._pinned.get(self._newest) or self._first()  # type: ignore[arg-type]  # None falls through to _first
+        return self._pinned.get(self._newest) or self._first()  # None falls through to _first
 
     def _first(self) -> Snapshot[M]:
         follower = self._follower()

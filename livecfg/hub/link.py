@@ -1,0 +1,204 @@
+"""HubLink: the application's side of the hub stream. Offers in, the newest report out; never blocks, never raises.
+
+Only the host's fetcher opens one, after its first read, from a thread of its own, with the synchronous grpc API: grpc.aio in an
+application process does not survive a fork. A forked child never touches its parent's link.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from livecfg.errors import LivecfgError
+from livecfg.hub import wire
+from livecfg.refusal import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import grpc
+
+    from livecfg.hub._pb import hub_pb2
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_S = (0.2, 3.0)
+
+
+class HubLink:
+    """Follows a hub at `host:port` until `close`; reconnects by itself.
+
+    `have` gives the commit id of the mirror's tip; `offer(tip, pack)` is called on the link's thread with what the hub offers,
+    the pack empty when the objects must be had elsewhere. Beyond loopback the connection is TLS, checked against `ca` or the
+    system's authorities; `token` is sent as a bearer token.
+    """
+
+    def __init__(  # noqa: PLR0913 - the seam between a mirror and a hub
+        self,
+        address: str,
+        *,
+        repo_id: str,
+        ref: str,
+        have: Callable[[], str],
+        offer: Callable[[str, bytes], None],
+        ca: str = "",
+        token: str = "",
+    ) -> None:
+        self.state = "connecting"
+        """`connecting`, `streaming` or `closed`."""
+        self._address = address
+        self._hello = {"repo_id": repo_id, "ref": ref}
+        self._have = have
+        self._offer = offer
+        self._ca = ca
+        self._token = token
+        self._slot = threading.Condition()
+        self._report: hub_pb2.Report | None = None  # the newest, not yet sent
+        self._last: hub_pb2.Report | None = None  # sent again after a reconnect
+        self._acknowledge = False
+        self._closed = threading.Event()
+        self._call: Any = None
+        self._failures = 0
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="livecfg-hub", daemon=True)
+        self._thread.start()
+
+    def report(self, processes: list[dict[str, Any]]) -> None:
+        """Put the newest report of the host into the slot; an older one that was not sent yet is dropped."""
+        from livecfg.hub.report import to_report  # noqa: PLC0415 - protobuf comes with the first report
+
+        report = to_report(processes)
+        with self._slot:
+            if report != self._last:
+                self._report = self._last = report
+                self._slot.notify()
+
+    def close(self) -> None:
+        """End the stream, the last report flushed; within a second."""
+        if self._pid != os.getpid():
+            return  # a forked child: the thread and the channel are its parent's
+        with self._slot:
+            self._closed.set()
+            self._slot.notify()
+        self._thread.join(0.5)
+        call = self._call
+        if call is not None:
+            call.cancel()
+        self._thread.join(0.4)
+        self.state = "closed"
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        import grpc  # noqa: PLC0415 - 75 ms and 22 MiB, paid by the fetcher alone
+
+        while not self._closed.is_set():
+            try:
+                with self._channel() as channel:
+                    self._stream(channel)
+            except grpc.RpcError as error:
+                log.debug("hub %s: %s", self._address, _code(error))
+            except Exception:  # the hub is optional: nothing it does may end the process's configuration
+                log.exception("hub link failed")
+            self._call = None
+            self.state = "connecting"
+            self._failures += 1
+            low, high = _BACKOFF_S
+            self._closed.wait(random.uniform(0, min(high, low * 2.0 ** min(self._failures, 10))))  # noqa: S311 - jitter
+
+    def _channel(self) -> grpc.Channel:
+        import grpc  # noqa: PLC0415 - as above
+
+        if wire.is_loopback(self._address) and not self._ca:
+            return grpc.insecure_channel(self._address, options=wire.CLIENT_OPTIONS)
+        roots = Path(self._ca).read_bytes() if self._ca else None
+        return grpc.secure_channel(self._address, grpc.ssl_channel_credentials(roots), options=wire.CLIENT_OPTIONS)
+
+    def _stream(self, channel: grpc.Channel) -> None:
+        from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - as above
+
+        metadata = (("authorization", f"Bearer {self._token}"),) if self._token else ()
+        follow = channel.stream_stream(
+            f"/{wire.SERVICE}/Follow",
+            request_serializer=hub_pb2.FromHost.SerializeToString,
+            response_deserializer=hub_pb2.Offer.FromString,
+        )
+        ended = threading.Event()
+        self._call = call = follow(self._requests(ended), metadata=metadata, wait_for_ready=True)
+        try:
+            for offer in call:
+                if self.state != "streaming":
+                    self.state, self._failures = "streaming", 0
+                    log.info("following the hub at %s", self._address)
+                if not offer.heartbeat:
+                    self._take(offer, channel)
+        finally:
+            ended.set()
+            with self._slot:
+                self._slot.notify_all()
+
+    def _requests(self, ended: threading.Event) -> Iterator[hub_pb2.FromHost]:
+        """What the host sends: hello, then the newest report, and what it has after each offer."""
+        from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - as above
+
+        hello = hub_pb2.Hello(protocol=wire.PROTOCOL, have=self._have(), host=socket.gethostname(), **self._hello)
+        yield hub_pb2.FromHost(hello=hello)
+        with self._slot:
+            if self._last is not None:
+                self._report = self._last
+        while not ended.is_set():
+            with self._slot:
+                while self._report is None and not self._acknowledge and not ended.is_set() and not self._closed.is_set():
+                    self._slot.wait(5.0)
+                report, self._report = self._report, None
+                acknowledge, self._acknowledge = self._acknowledge, False
+            if report is not None:
+                yield hub_pb2.FromHost(report=report)
+            if acknowledge:
+                yield hub_pb2.FromHost(have=hub_pb2.Have(commit=self._have()))
+            if self._closed.is_set():
+                return  # half-close: the hub ends its side
+
+    def _take(self, offer: hub_pb2.Offer, channel: grpc.Channel) -> None:
+        try:
+            pack = offer.pack or self._objects(channel, offer.tip)
+            self._offer(offer.tip, pack)
+        except LivecfgError as error:
+            log.warning("the hub's offer cannot be used: %s", printable(str(error)))
+        with self._slot:
+            self._acknowledge = True
+            self._slot.notify()
+
+    def _objects(self, channel: grpc.Channel, want: str) -> bytes:
+        """Ask the hub for a pack that was too large for the offer; empty when it has none, and Git must be asked."""
+        import grpc  # noqa: PLC0415 - as above
+
+        from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - as above
+
+        get = channel.unary_stream(
+            f"/{wire.SERVICE}/GetObjects",
+            request_serializer=hub_pb2.ObjectsRequest.SerializeToString,
+            response_deserializer=hub_pb2.ObjectsPart.FromString,
+        )
+        metadata = (("authorization", f"Bearer {self._token}"),) if self._token else ()
+        received = bytearray()
+        try:
+            for part in get(hub_pb2.ObjectsRequest(have=self._have(), want=want), metadata=metadata, timeout=60):
+                received += part.data
+                if len(received) > wire.OBJECTS_BYTES:
+                    return b""
+        except grpc.RpcError as error:
+            log.debug("hub %s gave no objects: %s", self._address, _code(error))
+            return b""
+        return bytes(received)
+
+
+def _code(error: grpc.RpcError) -> str:
+    """The status of a failed call, in words that hold nothing of the other side's text."""
+    code = getattr(error, "code", None)
+    return str(code() if callable(code) else type(error).__name__)

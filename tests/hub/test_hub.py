@@ -1,0 +1,227 @@
+"""The hub over real gRPC on loopback: offers, reports, the fleet, and all the ways in which it can be gone or lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel
+
+from livecfg import Condition, GitSource, LiveConfig
+from livecfg.hub.link import HubLink
+from tests.simulator import ConfigRepo, GitHttpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BASE = "config/checkout/base.yaml"
+
+
+class Config(BaseModel, frozen=True):
+    timeout_ms: int = 200
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        pause.wait(0.01)
+
+
+class Hub:
+    """A `livecfg hub serve` process."""
+
+    def __init__(self, repo: ConfigRepo, folder: Path, listen: str = "127.0.0.1:0") -> None:
+        self.repo = repo
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        (folder / "root.yaml").write_bytes(repo.trusted_root)
+        self.ready = folder / "ready"
+        self.start(listen)
+
+    def start(self, listen: str) -> None:
+        self.ready.unlink(missing_ok=True)
+        words = ["--source", str(self.repo.remote_path), "--trusted-root", str(self.folder / "root.yaml"), "--listen", listen]
+        words += ["--home", str(self.folder / "home"), "--ready-file", str(self.ready)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "livecfg", "hub", "serve", *words], stderr=log, stdout=log)
+        wait_until(lambda: self.ready.exists() or self.process.poll() is not None)
+        assert self.ready.exists(), (self.folder / "log").read_text()
+        self.address = self.ready.read_text().strip()
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(15)
+
+    def fleet(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "livecfg", "fleet", *words, "--hub", self.address]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def status(self) -> dict[str, Any]:
+        done = self.fleet("status", "-o", "json")
+        assert done.returncode == 0, done.stderr
+        data: dict[str, Any] = json.loads(done.stdout)["data"]
+        return data
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> ConfigRepo:
+    repo = ConfigRepo(tmp_path / "repo")
+    repo.person("ana@acme")
+    repo.found({"config/_shared/base.yaml": "{}\n", BASE: "timeout_ms: 1\n"})
+    repo.push()
+    return repo
+
+
+@pytest.fixture
+def hub(repo: ConfigRepo, tmp_path: Path) -> Iterator[Hub]:
+    hub = Hub(repo, tmp_path / "hub")
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def server(repo: ConfigRepo) -> Iterator[GitHttpServer]:
+    with GitHttpServer(repo.path) as server:
+        yield server
+
+
+def live_config(repo: ConfigRepo, url: str, home: Path, hub: str) -> LiveConfig[Config]:
+    return LiveConfig(
+        Config,
+        source=GitSource(url=url),
+        trusted_root=repo.trusted_root,
+        service="checkout",
+        env="prod",
+        home=home,
+        hub=hub,
+        poll_interval_s=600,
+    )
+
+
+def set_timeout(repo: ConfigRepo, value: object) -> str:
+    return repo.publish({BASE: f"timeout_ms: {value}\n"})
+
+
+def test_an_offer_brings_the_objects_so_that_git_is_not_asked(
+    repo: ConfigRepo, hub: Hub, server: GitHttpServer, tmp_path: Path
+) -> None:
+    url = server.url(repo.remote_path)
+    with live_config(repo, url, tmp_path / "home", hub.address) as live:
+        wait_until(lambda: live.status.hub == "streaming")
+        server.__exit__(None, None, None)  # from here on only the hub can bring anything
+        assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
+        assert live.wait_for(set_timeout(repo, 6), 15).config.timeout_ms == 6
+
+
+def test_fleet_status_names_every_process_and_wait_returns_when_all_have_switched(
+    repo: ConfigRepo, hub: Hub, tmp_path: Path
+) -> None:
+    url = str(repo.remote_path)
+    with live_config(repo, url, tmp_path / "a", hub.address) as a, live_config(repo, url, tmp_path / "b", hub.address):
+        a.wait_for(repo.tip())
+        wait_until(lambda: len(hub.status()["processes"]) == 2)
+        wanted = set_timeout(repo, 5)
+        done = hub.fleet("wait", "--rev", wanted, "--timeout", "20")
+        assert done.returncode == 0, done.stderr
+        assert "2 processes serve" in done.stdout
+        processes = hub.status()["processes"]
+        assert {p["applied"] for p in processes} == {wanted}
+        assert {p["service"] for p in processes} == {"checkout"}
+        assert {p["pid"] for p in processes} == {os.getpid()}
+
+
+def test_fleet_wait_times_out_with_the_names_of_the_stragglers(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
+    with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address):
+        wait_until(lambda: hub.status()["processes"])
+        refused = set_timeout(repo, "fast")
+        done = hub.fleet("wait", "--rev", refused, "--timeout", "3")
+        assert done.returncode == 6
+        assert f"checkout/prod pid {os.getpid()}" in done.stderr
+        wait_until(lambda: hub.status()["processes"][0]["condition"] == "REFUSED")
+        (refusal,) = hub.status()["processes"][0]["refusals"]
+        assert (refusal["code"], refusal["path"], refusal["line"], refusal["commit"]) == ("LC202", BASE, 1, refused)
+
+
+def test_without_a_hub_the_command_says_so_and_exits_4() -> None:
+    command = [sys.executable, "-m", "livecfg", "fleet", "status", "--hub", "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4
+    assert "cannot be reached" in done.stderr
+
+
+def test_a_hub_that_is_down_changes_nothing_and_is_followed_again_when_it_is_back(
+    repo: ConfigRepo, hub: Hub, tmp_path: Path
+) -> None:
+    with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address) as live:
+        wait_until(lambda: live.status.hub == "streaming")
+        hub.stop(signal.SIGKILL)
+        assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
+        wait_until(lambda: live.status.hub == "connecting")
+        hub.start(hub.address)
+        wait_until(lambda: live.status.hub == "streaming")
+        wait_until(lambda: [p["applied"] for p in hub.status()["processes"]] == [repo.tip()])
+
+
+def test_an_unsigned_commit_that_the_hub_offers_is_refused_by_everybody(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
+    with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address) as live:
+        wait_until(lambda: live.status.hub == "streaming")
+        repo.commit({BASE: "timeout_ms: 666\n"}, signed=False)
+        repo.push()
+        wait_until(lambda: live.status.condition is Condition.REFUSED)
+        assert live.current.config.timeout_ms == 1
+        assert "LC301" in hub.fleet("status").stdout
+
+
+def test_a_pack_of_garbage_from_a_hub_is_dropped(repo: ConfigRepo, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with live_config(repo, str(repo.remote_path), tmp_path / "a", "") as live:
+        link = live._follower()._link
+        link._offer("f" * 40, b"PACK\0\0\0\2garbage")  # type: ignore[attr-defined]
+        assert "cannot be used" in caplog.text
+        assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
+
+
+def test_a_hub_of_another_repository_is_not_followed(repo: ConfigRepo, hub: Hub) -> None:
+    offers: list[str] = []
+    link = HubLink(hub.address, repo_id="0" * 32, ref="main", have=str, offer=lambda tip, _: offers.append(tip))
+    try:
+        pause = threading.Event()
+        pause.wait(1.0)
+        assert link.state == "connecting"
+        assert offers == []
+    finally:
+        link.close()
+
+
+def test_closing_a_link_is_quick_even_when_nobody_answers() -> None:
+    link = HubLink("127.0.0.1:1", repo_id="0" * 32, ref="main", have=str, offer=lambda *_: None)
+    began = time.monotonic()
+    link.close()
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_hub_drains_on_sigterm_and_keeps_what_it_knew(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
+    with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address):
+        wait_until(lambda: hub.status()["processes"])
+    began = time.monotonic()
+    assert hub.stop() == 0
+    assert time.monotonic() - began < 10
+
+
+def test_beyond_loopback_a_hub_wants_tls(repo: ConfigRepo, tmp_path: Path) -> None:
+    (tmp_path / "root.yaml").write_bytes(repo.trusted_root)
+    words = ["--source", str(repo.remote_path), "--trusted-root", str(tmp_path / "root.yaml"), "--home", str(tmp_path / "h")]
+    command = [sys.executable, "-m", "livecfg", "hub", "serve", *words, "--listen", "0.0.0.0:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--tls-cert" in done.stderr

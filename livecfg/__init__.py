@@ -12,7 +12,7 @@ from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.flags.context import EvaluationContext
 from livecfg.flags.evaluate import Evaluation, Reason
 from livecfg.git.source import GitSource, UnsafeNoVerification
-from livecfg.layers import Origin
+from livecfg.origin import Origin
 from livecfg.refusal import Refusal
 from livecfg.revision import Revision
 from livecfg.snapshot import Arm, Snapshot, View

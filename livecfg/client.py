@@ -6,7 +6,6 @@ marks, and the next read in the child serves the inherited snapshot and starts a
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import inspect
 import logging
@@ -22,7 +21,6 @@ from pydantic import BaseModel
 from livecfg.environment import Environment, instance_name, read_environment
 from livecfg.errors import LivecfgError
 from livecfg.follower import Follower, Hooks, Timing
-from livecfg.layers import Process
 from livecfg.revision import Revision
 from livecfg.signals import Signals
 from livecfg.snapshot import FlagAccessor, Snapshot, SplitAccessor
@@ -264,12 +262,16 @@ class LiveConfig(Generic[M]):
         self.stop()
 
     async def __aenter__(self) -> Self:
+        import asyncio  # noqa: PLC0415 - 40 ms that an application without asyncio does not pay
+
         loop = asyncio.get_running_loop()
         self._hooks.loop = loop
         await loop.run_in_executor(None, self.start)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        import asyncio  # noqa: PLC0415 - as above
+
         self._hooks.loop = None
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
@@ -282,6 +284,7 @@ class LiveConfig(Generic[M]):
             LivecfgError: what is missing or malformed.
 
         """
+        from livecfg.layers import Process  # noqa: PLC0415 - its models cost 15 ms
         from livecfg.uplink import SetUp, make_link  # noqa: PLC0415 - dulwich and cryptography come with the first read
 
         asynchronous = any(inspect.iscoroutinefunction(callback) for _, callback in self._hooks.on_change)

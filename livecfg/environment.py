@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +17,7 @@ _SET = "LIVECFG_SET_"
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The `LIVECFG_*` variables, parsed: `overrides` by dotted key as YAML scalars, names of `killed` flags, `hold` a revision."""
+    """The `LIVECFG_*` variables: `overrides` by dotted key as YAML scalars, names of `killed` flags, `hold` a revision."""
 
     home: Path
     service: str = ""
@@ -83,11 +81,13 @@ def instance_name(home: Path) -> str:
             return kept
     except OSError:
         pass  # not made yet, or not readable: made below
+    import socket  # noqa: PLC0415 - once in the life of a host
+
     host = "".join(c if c.isalnum() or c in "-." else "-" for c in socket.gethostname().lower()).strip("-.") or "host"
-    name = f"{host}-{secrets.token_hex(4)}"
+    name = f"{host}-{os.urandom(4).hex()}"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"instance.{os.getpid()}.{secrets.token_hex(4)}")
+        temporary = path.with_name(f"instance.{os.getpid()}.{os.urandom(4).hex()}")
         temporary.write_text(name)
         try:
             os.link(temporary, path)  # the first of several racing processes wins

@@ -6,11 +6,10 @@ talks to the remote and to the hub; the others follow the same mirror and verify
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import logging
 import os
 import random
-import secrets
 import threading
 import time
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from livecfg.snapshot import changed
 from livecfg.status import Condition, Status
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from livecfg.reconciler import AnyReconciler
@@ -95,7 +95,7 @@ class Follower(Generic[M]):
 
     def __init__(self, link: Link, timing: Timing, hooks: Hooks, publish: Callable[[Snapshot[M]], None], source: str) -> None:
         self.pid = os.getpid()
-        self.boot = secrets.token_hex(8)
+        self.boot = os.urandom(8).hex()
         self._link = link
         self._timing = timing
         self._hooks = hooks
@@ -346,7 +346,9 @@ class Follower(Generic[M]):
         name = getattr(callback, "__qualname__", "on_change")
         try:
             result = callback(old, new)
-            if asyncio.iscoroutine(result):
+            if inspect.iscoroutine(result):
+                import asyncio  # noqa: PLC0415 - 40 ms that an application without asyncio does not pay
+
                 loop = self._hooks.loop
                 if loop is None or loop.is_closed():
                     result.close()

@@ -1,4 +1,4 @@
-"""Process: who asks; Manifest: which files count for it; merge(): layers → one document; Origin: where a value comes from.
+"""Process: who asks; Manifest: which files count for it; merge(): layers → one document.
 
 Mappings merge deeply, lists and scalars replace, `!unset` removes. A template name without a value (no region) drops its
 layer. The first layer must exist, any other may be missing. There is no interpolation language.
@@ -132,26 +132,6 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     fractional: Literal["v2", "v3"] = "v2"
     gate: Literal["strict", "flagd"] = "strict"
     limits: ScopeLimits = ScopeLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where one value comes from: the layer that won, its place in the file, the commit that last changed it, and who signed.
-
-    `losers` are the layers it covers, nearest first. A `layer` of `environment` or `default` has no file.
-    """
-
-    key: str
-    layer: str
-    path: str = ""
-    line: int = 0
-    column: int = 0
-    commit: str = ""
-    subject: str = ""
-    author: str = ""
-    signers: tuple[str, ...] = ()
-    committed_at: int = 0
-    losers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

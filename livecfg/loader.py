@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from livecfg.document import Document, DocumentLimits, Loc, Position, read
 from livecfg.errors import RefusedError
-from livecfg.layers import UNSET, Manifest, Merged, Origin, Process, ScopeLimits, merge
+from livecfg.layers import UNSET, Manifest, Merged, Process, ScopeLimits, merge
+from livecfg.origin import Origin
 from livecfg.refusal import Code, Refusal
 from livecfg.snapshot import Arm, Recorder, Snapshot
 from livecfg.trust.history import last_change

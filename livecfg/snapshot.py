@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from livecfg.flags.evaluate import not_found
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from livecfg.flags.evaluate import Evaluation
     from livecfg.flags.flag import CompiledFlag
     from livecfg.flags.split import CompiledSplit
-    from livecfg.layers import Origin
+    from livecfg.origin import Origin
     from livecfg.revision import Revision
 
 M_co = TypeVar("M_co", bound=BaseModel, covariant=True)
@@ -93,7 +95,12 @@ class View(Generic[M_co]):
 
     def evaluate(self, key: str, default: T) -> Evaluation[T]:
         """Give the value of a flag with variant, reason and revision. Never raises."""
-        return self.snapshot.evaluate(key, default, self.context)
+        snapshot = self.snapshot
+        try:
+            flag = snapshot.flags[key]
+        except (KeyError, TypeError):
+            return not_found(key, default, snapshot.revision_text)
+        return flag.evaluate(self.context, default, snapshot.revision_text)
 
     def measure(self, name: str) -> Measured:
         """Time a block or a function and count the exceptions that escape it, under this view's revision."""
@@ -111,7 +118,7 @@ class Snapshot(Generic[M_co]):
     """One verified, validated revision: `revision`, `config`, `files` (bytes by name), flags, splits, origins. Immutable."""
 
     __slots__ = (
-        *("revision", "config", "files", "flags", "serve", "splits", "arms"),
+        *("revision", "revision_text", "config", "files", "flags", "serve", "splits", "arms"),
         *("recorder", "explainer", "parts", "__weakref__"),
     )
 
@@ -136,6 +143,7 @@ class Snapshot(Generic[M_co]):
         parts: Any = None,
     ) -> None:
         self.revision = revision
+        self.revision_text = str(revision)
         self.config = config
         self.files = files
         self.flags = flags
@@ -157,12 +165,7 @@ class Snapshot(Generic[M_co]):
 
     def evaluate(self, key: str, default: T, context: Mapping[str, Any]) -> Evaluation[T]:
         """Give the value of a flag with variant, reason and revision. Never raises."""
-        from livecfg.flags.evaluate import not_found  # noqa: PLC0415 - keeps `import livecfg` light
-
-        flag = self.flags.get(key) if isinstance(key, str) else None
-        if flag is None:
-            return not_found(key, default, str(self.revision))
-        return flag.evaluate(context, default, str(self.revision))
+        return View(self, context).evaluate(key, default)
 
     def explain(self, key: str) -> Origin:
         """Say where the value of a dotted config key, a flag or a split comes from.

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from livecfg.document import read
 from livecfg.errors import LivecfgError
-from livecfg.layers import Origin
+from livecfg.origin import Origin
 from livecfg.revision import Revision
 from livecfg.signals import Signals
 from livecfg.snapshot import Arm, Snapshot

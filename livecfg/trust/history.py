@@ -12,7 +12,7 @@ from livecfg.trust.tree import lookup
 from livecfg.trust.verify import signer_of
 
 if TYPE_CHECKING:
-    from livecfg.layers import Origin
+    from livecfg.origin import Origin
     from livecfg.revision import Commit, Objects
 
 MAX_STEPS = 100_000

@@ -263,7 +263,7 @@ class _Load(Generic[M]):
     def _read_split(self, document: Document) -> tuple[CompiledSplit, dict[str, Arm[Any]]]:
         from livecfg.flags.split import compile_split  # noqa: PLC0415 - keeps `import livecfg` light
 
-        split = compile_split(document, static=self.scope.process.attributes)
+        split = compile_split(document, static=self.scope.process.attributes, clock=self.scope.clock)
         model = self.scope.splits.get(split.name)
         if model is None:
             return split, {}

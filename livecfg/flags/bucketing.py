@@ -32,6 +32,11 @@ def bucket_v3(value: Any, total: int) -> int:
     return int(murmur3(encode(value), 0, False) * total >> 32)  # noqa: FBT003 - as above
 
 
+def first_hash(bucket: int, total: int) -> int:
+    """Give the smallest hash whose bucket is `bucket`: comparing hashes spares two operations on wide integers per call."""
+    return -(-(bucket << 32) // total)
+
+
 def weight_of(value: object) -> int | None:
     """Read a weight: an integer, or a float that is one; negative counts as 0. None when it is not a weight."""
     if isinstance(value, bool) or not isinstance(value, int | float):

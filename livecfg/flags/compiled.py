@@ -104,14 +104,17 @@ class CompiledFlag:
 
     def _bind(self, rule: Rule, mode: Mode) -> Callable[..., Any]:
         outcomes = [self._outcome(leaf) for leaf in rule.leaves]
-        served = tuple(o.variant is not None for o in outcomes)
-        defaults: list[Any] = [self, *([None] if mode == "trace" else []), *rule.constants]
-        for index, names in parameters(served, mode):
-            outcome, where = outcomes[index], place(rule.leaves[index].loc)
-            value = float(outcome.value) if self._kind == "float" and outcome.variant is not None else outcome.value
-            parts = {"value": value, "variant": outcome.variant, "reason": outcome.reason, "error": outcome.error, "rule": where}
-            defaults += [parts[name] for name in names]
-        return FunctionType(code_of(rule.shape, served, self._kind, mode), GLOBALS, mode, tuple(defaults))
+        names: dict[str | None, int] = {}
+        leaves = tuple(names.setdefault(o.variant, len(names)) if o.variant is not None else -1 for o in outcomes)
+        filled: dict[str, Any] = {}
+        for i, (number, outcome) in enumerate(zip(leaves, outcomes, strict=True)):
+            filled[f"value{number}"] = float(outcome.value) if self._kind == "float" and number >= 0 else outcome.value
+            if mode != "serve":
+                filled |= {f"variant{number}": outcome.variant, f"reason{i}": outcome.reason, f"error{i}": outcome.error}
+                filled[f"rule{i}"] = place(rule.leaves[i].loc)
+        more = [filled[name] for name in parameters(leaves, mode)]
+        traced = [None] if mode == "trace" else []
+        return FunctionType(code_of(rule.shape, leaves, self._kind, mode), GLOBALS, mode, (self, *traced, *rule.constants, *more))
 
     def _outcome(self, leaf: Leaf) -> _Outcome:
         definition = self.definition

@@ -131,28 +131,25 @@ class Expressions:
 
     # --- buckets ------------------------------------------------------------------------------------------------------
 
-    def hash(self, version: str, by: Node) -> ast.expr:
+    def hash(self, version: str, by: Node) -> ast.IfExp:
         """Give an expression for the 32-bit hash of a unit; None when there is no unit."""
-        if version.endswith("_short"):
-            first, again = self.held(self.value(by[2]))
-            key = self.constant(by[1])
-            there = ast.BoolOp(ast.And(), [call("isinstance", first, name_of("str")), again])
-            hashed = again if version == "v2_short" else call("encode", again)
-            data: ast.expr = ast.BinOp(key, ast.Add(), hashed)
-        else:
-            first, again = self.held(self.value(by))
-            if version == "v2":
-                there, data = call("isinstance", first, name_of("str")), again  # type: ignore[assignment]  # any expression does
-            else:
-                there, data = compare(first, ast.IsNot, literal(None)), call("encode", again)  # type: ignore[assignment]  # as above
+        short = version.endswith("_short")
+        first, again = self.held(self.value(by[2] if short else by))
+        data: ast.expr = again
+        there: ast.expr = compare(first, ast.IsNot, literal(None))
+        if short or version == "v2":
+            there = self.joined(ast.Or(), [type_is(first, "str"), call("isinstance", again, name_of("str"))])
+        if short:
+            there = self.joined(ast.And(), [there, again])
+        if not version.startswith("v2"):
+            data = call("encode", again)
+        if short:
+            data = ast.BinOp(self.constant(by[1]), ast.Add(), data)
         return ast.IfExp(there, call("murmur3", data, literal(0), literal(False)), literal(None))  # noqa: FBT003 - signed=False
 
-    def bucket(self, version: str, by: Node, total: ast.expr) -> ast.expr:
-        """Give an expression for the bucket of a unit; None when there is no unit."""
-        hashed = self.hash(version, by)
-        assert isinstance(hashed, ast.IfExp)  # noqa: S101 - as made above
-        hashed.body = ast.BinOp(ast.BinOp(hashed.body, ast.Mult(), total), ast.RShift(), literal(32))
-        return hashed
+    def share(self, hashed: ast.expr, total: ast.expr) -> ast.expr:
+        """Give an expression for the bucket of a hash."""
+        return ast.BinOp(ast.BinOp(hashed, ast.Mult(), total), ast.RShift(), literal(32))
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
@@ -331,11 +328,11 @@ class Expressions:
         return self.traced(identity, ast.IfExp(check, ast.BinOp(text, ast.Add(), again), call("cat", text, again)))
 
     def _value_fractional(self, node: Node) -> ast.expr:
-        _, identity, version, by, total, bounds, heads, _ = node
-        held, again = self.held(self.bucket(version, by, self.constant(total)))
+        _, identity, version, by, _, limits, heads, _ = node
+        held, again = self.held(self.hash(version, by))
         result = self.value(heads[-1])
-        for bound, head in zip(reversed(bounds[:-1]), reversed(heads[:-1]), strict=True):
-            result = ast.IfExp(compare(again, ast.Lt, self.constant(bound)), self.value(head), result)
+        for limit, head in zip(reversed(limits), reversed(heads[:-1]), strict=True):
+            result = ast.IfExp(compare(again, ast.Lt, self.constant(limit)), self.value(head), result)
         return self.traced(identity, ast.IfExp(compare(held, ast.Is, literal(None)), literal(None), result))
 
     def _value_weighed(self, node: Node) -> ast.expr:

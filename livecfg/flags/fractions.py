@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from livecfg.flags.bucketing import MAX_TOTAL, encode, weight_of
+from livecfg.flags.bucketing import MAX_TOTAL, encode, first_hash, weight_of
 from livecfg.refusal import Code
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def read_fractional(reader: Reader, raw: Any, loc: Loc, *, tail: bool) -> tuple[
     if not 0 < total <= MAX_TOTAL:
         reader.refuse(Code.FLAG_OPERATOR, loc, f"the weights sum to {total:,}; expected 1 to {MAX_TOTAL:,}")
         return null
-    bounds, below = [], 0
-    for weight in weights:
+    limits, below = [], 0
+    for weight in weights[:-1]:
         below += weight if isinstance(weight, int) else 0
-        bounds.append(reader.constant(below))
-    return ("fractional", identity, version, by, reader.constant(total), tuple(bounds), heads, null[0] if tail else None), "any"
+        limits.append(reader.constant(first_hash(below, total)))
+    return ("fractional", identity, version, by, reader.constant(total), tuple(limits), heads, null[0] if tail else None), "any"
 
 
 def _short(reader: Reader) -> Node:

@@ -12,7 +12,19 @@ import functools
 from types import CodeType
 from typing import TYPE_CHECKING
 
-from livecfg.flags.expressions import GLOBALS, Expressions, Mode, Witness, call, compare, literal, method, name_of, type_is
+from livecfg.flags.expressions import (
+    GLOBALS,
+    Expressions,
+    Mode,
+    Witness,
+    call,
+    compare,
+    literal,
+    method,
+    name_of,
+    negation,
+    type_is,
+)
 
 if TYPE_CHECKING:
     from livecfg.flags.targeting import Node
@@ -22,8 +34,8 @@ _FILE = "<livecfg rule>"
 
 
 @functools.lru_cache(maxsize=2048)
-def code_of(shape: Node, leaves: tuple[bool, ...], kind: str, mode: Mode) -> CodeType:
-    """Compile a shape. `leaves` says which leaves give a variant (the others the caller's default); `kind` names their type.
+def code_of(shape: Node, leaves: tuple[int, ...], kind: str, mode: Mode) -> CodeType:
+    """Compile a shape. `leaves` gives the number of each leaf's variant, -1 for the caller's default; `kind` their type.
 
     Raises:
         RecursionError: a rule that Python's compiler cannot nest.
@@ -32,16 +44,17 @@ def code_of(shape: Node, leaves: tuple[bool, ...], kind: str, mode: Mode) -> Cod
     return _Generator(shape, leaves, kind, mode).code()
 
 
-def parameters(leaves: tuple[bool, ...], mode: Mode) -> list[tuple[int, tuple[str, ...]]]:
-    """Which parts of each leaf are parameters, in order: (leaf, names of parts)."""
+def parameters(leaves: tuple[int, ...], mode: Mode) -> list[str]:
+    """Name the parameters after the constants: parts of variants (`value0`, …), then of leaves (`rule0`, …)."""
+    variants = sorted({v for v in leaves if v >= 0})
     if mode == "serve":
-        return [(i, ("value",)) for i, served in enumerate(leaves) if served]
-    known, absent = ("value", "variant", "reason", "rule"), ("reason", "error", "rule")
-    return [(i, known if served else absent) for i, served in enumerate(leaves)]
+        return [f"value{v}" for v in variants]
+    ours = [f"{part}{v}" for v in variants for part in ("value", "variant")]
+    return ours + [f"{part}{i}" for i in range(len(leaves)) for part in ("reason", "error", "rule")]
 
 
 class _Generator(Expressions):
-    def __init__(self, shape: Node, leaves: tuple[bool, ...], kind: str, mode: Mode) -> None:
+    def __init__(self, shape: Node, leaves: tuple[int, ...], kind: str, mode: Mode) -> None:
         super().__init__(shape, mode)
         self.leaves = leaves
         self.kind = kind
@@ -52,7 +65,7 @@ class _Generator(Expressions):
         context = ["c", "d"] if self.mode == "serve" else ["c", "d", "r"]
         names = [*context, "F", *(["t"] if self.mode == "trace" else [])]
         names += [f"k{i}" for i in range(self.constants)]
-        names += [f"l{i}_{part}" for i, parts in parameters(self.leaves, self.mode) for part in parts]
+        names += parameters(self.leaves, self.mode)
         arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
         function = ast.FunctionDef(self.mode, arguments, guarded, [], None)
         module = ast.fix_missing_locations(ast.Module([function], []))
@@ -60,7 +73,9 @@ class _Generator(Expressions):
         return next(c for c in compiled.co_consts if isinstance(c, CodeType))
 
     def _type_check(self) -> list[ast.stmt]:
-        wrong = ast.Compare(call("type", name_of("d")), [ast.IsNot()], [name_of(self.kind)])
+        wrong: ast.expr = ast.Compare(call("type", name_of("d")), [ast.IsNot()], [name_of(self.kind)])
+        if self.kind == "bool":
+            wrong = self.joined(ast.And(), [ast.Compare(name_of("d"), [ast.IsNot()], [literal(b)]) for b in (False, True)])
         if self.mode == "serve":
             return [ast.If(wrong, [ast.Return(method("F", "other", name_of("c"), name_of("d")))], [])]
         if self.mode == "evaluate":
@@ -93,16 +108,15 @@ class _Generator(Expressions):
 
     def _tail_leaf(self, node: Node, bucket: str | None) -> list[ast.stmt]:
         leaf = node[1]
-        served = self.leaves[leaf]
+        variant = self.leaves[leaf]
+        value = name_of(f"value{variant}" if variant >= 0 else "d")
         if self.mode == "serve":
-            return [ast.Return(name_of(f"l{leaf}_value" if served else "d"))]
+            return [ast.Return(value)]
         drawn = name_of(bucket) if bucket else literal(None)
-        if served:
-            parts = [name_of(f"l{leaf}_value"), name_of(f"l{leaf}_variant"), name_of(f"l{leaf}_reason"), literal(None)]
-        else:
-            parts = [name_of("d"), literal(None), name_of(f"l{leaf}_reason"), name_of(f"l{leaf}_error")]
+        name = name_of(f"variant{variant}") if variant >= 0 else literal(None)
+        reason, error, rule = (name_of(f"{part}{leaf}") for part in ("reason", "error", "rule"))
         metadata = ast.Attribute(name_of("F"), "metadata", ast.Load())
-        return [ast.Return(call("Evaluation", *parts, name_of("r"), name_of(f"l{leaf}_rule"), drawn, metadata))]
+        return [ast.Return(call("Evaluation", value, name, reason, error, name_of("r"), rule, drawn, metadata))]
 
     def _tail_tail_if(self, node: Node, bucket: str | None) -> list[ast.stmt]:
         _, identity, pairs, otherwise = node
@@ -119,18 +133,21 @@ class _Generator(Expressions):
         _, value, leaf = node
         if self.mode == "serve":
             return [ast.Return(method("F", "pick", self.value(value), name_of("d")))]
-        rule = name_of(f"l{leaf[1]}_rule")
+        rule = name_of(f"rule{leaf[1]}")
         return [ast.Return(method("F", "detail", self.value(value), name_of("d"), name_of("r"), rule))]
 
     def _tail_fractional(self, node: Node, bucket: str | None) -> list[ast.stmt]:
-        _, identity, version, by, total, bounds, heads, null = node
+        _, identity, version, by, total, limits, heads, null = node
         self.temporaries += 1
-        name = f"b{self.temporaries}"
-        drawn = self.bucket(version, by, self.constant(total))
-        statements: list[ast.stmt] = [ast.Assign([ast.Name(name, ast.Store())], self.traced(identity, drawn))]
-        statements.append(ast.If(compare(name_of(name), ast.Is, literal(None)), self.tail(null, bucket), []))
-        for bound, head in zip(bounds[:-1], heads[:-1], strict=True):
-            statements.append(ast.If(compare(name_of(name), ast.Lt, self.constant(bound)), self.tail(head, name), []))
+        drawn, name = f"h{self.temporaries}", f"b{self.temporaries}"
+        hashed = self.hash(version, by)
+        statements: list[ast.stmt] = [ast.If(negation(hashed.test), self.tail(null, bucket), [])]
+        statements.append(ast.Assign([ast.Name(drawn, ast.Store())], hashed.body))
+        if self.mode != "serve":  # the number is for people: the limits are set on the hash itself
+            share = self.traced(identity, self.share(name_of(drawn), self.constant(total)))
+            statements.append(ast.Assign([ast.Name(name, ast.Store())], share))
+        for limit, head in zip(limits, heads[:-1], strict=True):
+            statements.append(ast.If(compare(name_of(drawn), ast.Lt, self.constant(limit)), self.tail(head, name), []))
         return statements + self.tail(heads[-1], name)
 
     def _tail_weighed(self, node: Node, bucket: str | None) -> list[ast.stmt]:

@@ -93,11 +93,7 @@ class CompiledSplit:
         return f"CompiledSplit({self.name!r}, {list(self.arms)})"
 
 
-def _no_clock() -> int:
-    return 0
-
-
-def compile_split(document: Document, *, static: Mapping[str, object], clock: Callable[[], int] = _no_clock) -> CompiledSplit:
+def compile_split(document: Document, *, static: Mapping[str, object], clock: Callable[[], int]) -> CompiledSplit:
     """Compile one split file; `static` lies under each context, `clock` gives Unix seconds for `$flagd.timestamp`.
 
     Raises:

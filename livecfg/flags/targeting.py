@@ -89,6 +89,7 @@ class Reader:
         self.strict = dialect.gate == "strict"
         self.fault = fault
         self.constants: list[Any] = []
+        self.known: dict[tuple[type, Any], int] = {}  # every parameter costs a little at each call: none stands twice
         self.leaves: list[Leaf] = []
         self.notes: list[Note] = []
         self.slots: dict[tuple[str, ...], int] = {}
@@ -107,8 +108,16 @@ class Reader:
 
     def constant(self, value: Any) -> int:
         """Keep a constant of the configuration; gives its number."""
-        self.constants.append(value)
-        return len(self.constants) - 1
+        try:
+            key = (type(value), value)
+            known = self.known.get(key)
+        except TypeError:  # a list or a mapping
+            self.constants.append(value)
+            return len(self.constants) - 1
+        if known is None:
+            known = self.known[key] = len(self.constants)
+            self.constants.append(value)
+        return known
 
     def note(self, loc: Loc, operator: str) -> int:
         """Number an operation."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MISSED_MOST = 1000
+_inherited: list[object] = []
 
 
 class Mirror:
@@ -91,13 +92,23 @@ class Mirror:
                 self._maintenance.kill()  # what it does is safe to interrupt and will be done another time
                 self._maintenance.wait()
                 self._maintenance = None
+            self._upstream.close()
+            self._store.close()
         self.abandon()
         self._election.resign()
 
     def abandon(self) -> None:
         """In a forked child: let go of what was inherited, without disturbing the parent."""
-        self._upstream.close()
-        self._store.close()
+        if self._pid in {0, os.getpid()}:
+            return
+        # A thread of the parent may have held any lock in there when it forked, so nothing of it is called, only forgotten;
+        # kept referenced, so that no finaliser runs either.
+        _inherited.append((self._store, self._upstream, self._lock, self._maintenance))
+        self._pid = 0
+        self._lock = threading.RLock()
+        self._store = Store(self.folder / "mirror.git", self._limits.object_bytes)
+        self._upstream = Upstream(self.source)
+        self._maintenance = None
 
     def __enter__(self) -> Self:
         return self.open()
@@ -108,7 +119,6 @@ class Mirror:
     def _here(self) -> None:
         """Notice the first use and a fork."""
         if self._pid != os.getpid():
-            self._lock = threading.RLock()
             self.abandon()
             self.open()
 
@@ -284,6 +294,8 @@ class Mirror:
 
     def _repair(self) -> None:
         """Re-clone when a process of this host has met a corrupt object, or missed one that the tip reaches."""
+        if self._unwritable:
+            return  # nothing on disk is used, and the folder may not even be looked into
         suspect = self.folder / "suspect"
         if suspect.exists():
             with suppress(OSError):
@@ -308,9 +320,7 @@ class Mirror:
             beside = self.folder / f"incoming-{secrets.token_hex(6)}"
             fresh = Store(beside, self._limits.object_bytes)
             try:
-                found = self._upstream.ask("", Intake(self._limits, fresh.__contains__, fresh.read))
-                if found is None:
-                    raise FetchError(f"{self.source.url} gives nothing to rebuild from")
+                found = self._upstream.ask("", Intake(self._limits, fresh.__contains__, fresh.read)) or Quarantine()
                 fresh.create(len(found.tip))
                 fresh.add(found.objects, found.pack, found.offsets)
                 fresh.set_tip(found.tip)

@@ -11,6 +11,7 @@ from livecfg.errors import CorruptObjectError, FetchError, LivecfgError, Missing
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
 from livecfg.git.state import Reports, States
+from livecfg.git.store import write_file
 from tests.simulator import ConfigRepo, GitHttpServer
 
 if TYPE_CHECKING:
@@ -150,6 +151,15 @@ def test_a_full_disk_is_said_clearly_and_the_process_serves_from_memory(repo: Co
     mirror.promote()
     repo.fsck(mirror.folder / "mirror.git")
     assert repo.git("rev-parse", "refs/livecfg/tip", at=mirror.folder / "mirror.git") == tip
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "tip"
+    write_file(path, b"old")
+    with full_disk(), pytest.raises(FetchError):
+        write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_without_a_usable_home_the_process_serves_from_memory(repo: ConfigRepo, tmp_path: Path) -> None:

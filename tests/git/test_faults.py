@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from livecfg.errors import FetchError, LivecfgError
+from livecfg.git import wire
 from livecfg.git.faults import foreign, translating
 from livecfg.git.mirror import Mirror
 from livecfg.git.pack import Entry, PackReader, object_id, write_pack
@@ -234,6 +235,31 @@ def test_a_remote_that_leaves_an_object_out_is_found_out_before_anything_is_kept
         with pytest.raises(FetchError, match="left out"):
             mirror.accept_pack(pack, tip)
         assert mirror.fetch(have) is not None
+
+
+REF_LINE = wire.packet(b"a" * 40 + b" refs/heads/main\n")
+
+
+def test_a_list_of_refs_that_is_cut_short_anywhere_is_a_fetch_error() -> None:
+    whole = REF_LINE + wire.FLUSH
+    assert wire.read_ref(wire.Buffer(whole).read, wire.Capabilities(), "refs/heads/main") == "a" * 40
+    for cut in range(len(whole)):
+        with pytest.raises(FetchError):
+            wire.read_ref(wire.Buffer(whole[:cut]).read, wire.Capabilities(), "refs/heads/main")
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"x refs/heads/main\n", b"A" * 40 + b" refs/heads/main\n", b"a" * 64 + b" refs/heads/main\n"]
+)
+def test_a_ref_that_names_no_object_id_is_never_believed(line: bytes) -> None:
+    answer = wire.packet(line) + wire.FLUSH if line else b"0003" + wire.FLUSH
+    with pytest.raises(FetchError):
+        wire.read_ref(wire.Buffer(answer).read, wire.Capabilities(), "refs/heads/main")
+
+
+def test_a_ref_of_a_similar_name_is_not_the_wanted_one() -> None:
+    answer = wire.packet(b"b" * 40 + b" refs/heads/main2\n") + REF_LINE + wire.FLUSH
+    assert wire.read_ref(wire.Buffer(answer).read, wire.Capabilities(), "refs/heads/main") == "a" * 40
 
 
 GOOD_URLS = [

@@ -152,6 +152,16 @@ def test_a_poll_that_finds_nothing_is_one_request(repo: ConfigRepo, http: GitHtt
         assert len(http.requests) == 2
 
 
+def test_a_kept_connection_the_server_has_closed_is_opened_anew(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:
+    with Mirror(home, GitSource(http.url(repo.remote_path))) as mirror:
+        for number in range(3):
+            tip = repo.publish({"config/checkout/base.yaml": f"payment_timeout_s: {number}.5\n"})
+            candidate = mirror.fetch(None)
+            assert candidate is not None
+            assert candidate.tip == tip
+            http.drop_connections()
+
+
 def test_only_the_wanted_ref_is_asked_for(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:
     for number in range(300):
         repo.git("update-ref", f"refs/tags/t{number:04}", repo.tip(), at=repo.remote_path)

@@ -93,6 +93,12 @@ class GitHttpServer:
         """The URL of a repository under the root."""
         return f"http://127.0.0.1:{self.port}/{repository.relative_to(self.root).as_posix()}"
 
+    def drop_connections(self) -> None:
+        """Hang up on every kept connection, as servers and balancers do to idle ones."""
+        for sock in list(self._server.open_sockets):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -100,9 +106,7 @@ class GitHttpServer:
     def __exit__(self, *exc: object) -> None:
         self.stopped.set()
         self._server.shutdown()
-        for sock in list(self._server.open_sockets):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        self.drop_connections()
         self._server.server_close()
         self._thread.join(5)
 

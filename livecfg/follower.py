@@ -158,8 +158,8 @@ class Follower(Generic[M]):
         return self._error if self._attempts > tried else None
 
     def _retrying_may_help(self, error: LivecfgError) -> bool:
-        """A refused connection may answer within the start timeout; a refused revision will not change."""
-        return isinstance(error, FetchError) and self._failures < 3
+        """A refused connection may answer soon, and the host's fetcher may be at it; a refused revision will not change."""
+        return isinstance(error, FetchError) and (self._failures < 3 or not self._link.is_fetcher)
 
     def wait_for(self, commit: str, timeout_s: float) -> None:
         """Wait until `commit` or a descendant is applied.

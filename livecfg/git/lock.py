@@ -10,12 +10,13 @@ import fcntl
 import os
 import shutil
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from livecfg.git.faults import translating
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _held: set[int] = set()
@@ -59,12 +60,13 @@ class Election:
             self._descriptor = -1
         with translating("opening the fetcher's lock"):
             descriptor = _open(self._path)
+        _held.add(descriptor)  # first: another thread may fork at any moment
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            _held.discard(descriptor)
             os.close(descriptor)
             return False
-        _held.add(descriptor)
         self._descriptor, self._pid = descriptor, os.getpid()
         return True
 
@@ -72,8 +74,44 @@ class Election:
         """Give the lock up."""
         if self.held:
             _held.discard(self._descriptor)
+            with suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a child forked just now may not have closed its copy yet
             os.close(self._descriptor)
         self._descriptor = -1
+
+
+@contextmanager
+def exclusive(path: Path, wait_s: float = 2.0) -> Iterator[None]:
+    """Hold the lock on one file for the time of the block.
+
+    A child that another thread forks meanwhile gets a copy of the descriptor, and the kernel keeps the lock for as long as any
+    copy is open: so the child closes its copy, the end of the block unlocks rather than only closes, and the wait is bounded.
+
+    Raises:
+        FetchError: it is held by somebody else for longer than `wait_s`, or the file cannot be opened.
+
+    """
+    with translating(f"locking {path.name}"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _held.add(descriptor)
+        try:
+            _lock(descriptor, time.monotonic() + wait_s)
+            yield
+        finally:
+            _held.discard(descriptor)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)  # flock has no timeout of its own
 
 
 def _open(path: Path) -> int:

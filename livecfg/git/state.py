@@ -6,7 +6,6 @@ A state file spares the walk from the anchor, so it is believed only when nobody
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from livecfg.errors import LivecfgError
 from livecfg.git.faults import translating
+from livecfg.git.lock import exclusive
 from livecfg.git.store import write_file
 
 if TYPE_CHECKING:
@@ -74,17 +74,13 @@ class States:
         path = self._path(name)
         with translating(f"writing state {name}"):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path.with_suffix(".lock-file"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with exclusive(path.with_suffix(".lock-file")):
                 if self._kept_position(path) > position:
                     return False
                 text = data.decode()
                 record = {"version": 1, "position": position, "sha256": sha256(data).hexdigest(), "state": text}
                 write_file(path, json.dumps(record).encode(), mode=0o600)
                 return True
-            finally:
-                os.close(descriptor)
 
     def _kept_position(self, path: Path) -> int:
         try:

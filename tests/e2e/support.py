@@ -61,7 +61,7 @@ class Site:
     def __init__(self, path: Path, *, files: Mapping[str, str | bytes | None] | None = None) -> None:
         self.path = path
         self.repo = ConfigRepo(path / "git")
-        self.first = self.repo.found(FILES | dict(files or {}))
+        self.first = self.repo.found({name: text for name, text in (FILES | dict(files or {})).items() if text is not None})
         self.trusted_root = path / "trusted_root.yaml"
         self.trusted_root.write_bytes(self.repo.trusted_root)
         self.home = path / "livecfg-home"

@@ -202,7 +202,7 @@ def test_a_remote_that_goes_away_makes_the_status_stale_with_the_reason(site: Si
 def test_a_read_only_mirror_folder_is_served_from_memory(site: Site) -> None:
     home = site.path / "read-only-home"
     home.mkdir()
-    home.chmod(0o500)
+    home.chmod(0o555)
     script = (
         "import json, sys\nfrom tests.e2e.apps.settings import live, seen\nlive.start()\n"
         "print(json.dumps(seen()))\nsys.stdin.readline()\nlive.wait_for(sys.argv[1] if len(sys.argv) > 1 else seen()['commit'])\n"
@@ -279,7 +279,15 @@ def test_two_processes_racing_for_one_home_both_serve_and_both_switch(site: Site
         found = [p.read_text() for i in range(3) for p in _out(site, i).glob("fork-*nt.json")]
         return len(found) == 3 and all(commits[-1] in text for text in found)
 
-    eventually(all_at_tip, 60, site.logs)
+    eventually(
+        all_at_tip,
+        60,
+        lambda: (
+            [_out(site, i).glob("*.json") and [p.read_text() for p in _out(site, i).glob("*.json")] for i in range(3)],
+            commits,
+            site.logs(),
+        ),
+    )
     assert all(process.poll() is None for process in running)
     with live_of(site) as live:
         assert live.current.revision.commit == commits[-1]

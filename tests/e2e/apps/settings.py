@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from livecfg import GitSource, LiveConfig
+
+faulthandler.register(signal.SIGUSR1)  # a process that hangs can be asked where
 
 
 class Checkout(BaseModel, frozen=True):

@@ -113,5 +113,10 @@ class Upstream:
 
 def _new_objects(session: Session | LocalSession, tip: str, have: str, intake: Intake) -> Quarantine:
     if isinstance(session, LocalSession):
-        return intake.complete(Quarantine(tip, session.objects(tip, intake.holds)))
+        has = intake.holds if have else _never  # an empty mirror need not be asked 10,000 times
+        return intake.complete(Quarantine(tip, session.objects(tip, has)))
     return intake.pack(session.pack(tip, have if have and intake.holds(have) else ""), tip)
+
+
+def _never(_: str) -> bool:
+    return False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from livecfg.git.source import GitSource
     from livecfg.revision import Objects
 
-    Sign = Callable[[bytes], str]
+    Sign = Callable[[bytes], bytes]
 
 _FILE = b"100644"
 _PERSON = re.compile(r"[^\0\n<>]+\Z")
@@ -88,9 +88,9 @@ class Writer:
         parents = "".join(f"parent {name}\n" for name in (parent, *also))
         head = f"tree {tree}\n{parents}author {who}\ncommitter {who}\n".encode()
         text = b"\n" + _message(message)
-        armor = self._sign(head + text).strip("\n").replace("\n", "\n ")
-        header = "gpgsig-sha256" if id_length == 64 else "gpgsig"
-        content = head + f"{header} {armor}\n".encode() + text
+        armor = self._sign(head + text).strip(b"\n").replace(b"\n", b"\n ")
+        header = b"gpgsig-sha256 " if id_length == 64 else b"gpgsig "
+        content = head + header + armor + b"\n" + text
         commit = _put(made, "commit", content, id_length)
         return Built(commit, tuple(made.values()))
 

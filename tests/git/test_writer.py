@@ -9,6 +9,8 @@ from livecfg.errors import FetchError, LivecfgError, PushConflictError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
 from livecfg.git.writer import Person, Writer
+from livecfg.trust.root import TrustedRoot
+from livecfg.trust.verify import Trusted, verify
 from tests.simulator import ConfigRepo, GitHttpServer
 
 if TYPE_CHECKING:
@@ -18,13 +20,13 @@ if TYPE_CHECKING:
 HUB = Person("hub", "hub@acme")
 
 
-def signer(repo: ConfigRepo, name: str) -> Callable[[bytes], str]:
+def signer(repo: ConfigRepo, name: str) -> Callable[[bytes], bytes]:
     """Sign with the real ssh-keygen, as git does."""
     key = repo.person(name).private
 
-    def sign(payload: bytes) -> str:
+    def sign(payload: bytes) -> bytes:
         words = ["ssh-keygen", "-Y", "sign", "-q", "-n", "git", "-f", str(key)]
-        return subprocess.run(words, input=payload, capture_output=True, check=True).stdout.decode()
+        return subprocess.run(words, input=payload, capture_output=True, check=True).stdout
 
     return sign
 
@@ -138,6 +140,32 @@ def test_a_path_that_trust_would_refuse_is_not_written(
     mirror, writer = writer_of(GitSource(str(repo.remote_path)))
     with mirror, pytest.raises(LivecfgError):
         writer.build({path: b"1"}, "m", mirror.tip(), 1.0)
+
+
+def test_livecfgs_own_signature_is_accepted_by_git_and_by_livecfg(
+    repo: ConfigRepo, writer_of: Callable[[GitSource], tuple[Mirror, Writer]]
+) -> None:
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+    from livecfg.trust.signatures import sign
+
+    source = GitSource(str(repo.remote_path))
+    mirror, _ = writer_of(source)
+    with mirror:
+        key = load_ssh_private_key(repo.person("ana@acme").private_bytes, None)
+        writer = Writer(source, mirror.objects, Person("ana", "ana@acme"), lambda payload: sign(key, "git", payload))
+        tip = writer.commit({"config/checkout/base.yaml": b"payment_timeout_s: 4.0\n"}, "m", mirror.tip(), repo.clock())
+        repo.git("fetch", "-q", "origin", "main")
+        signers = repo.path / "signers"
+        signers.write_text(repo.allowed_signers())
+        assert repo.git("-c", f"gpg.ssh.allowedSignersFile={signers}", "log", "-1", "--format=%G? %GS", tip) == "G ana@acme"
+        candidate = mirror.fetch(None)
+        assert candidate is not None
+        trusted = Trusted.start(TrustedRoot.parse(repo.trusted_root, "root.yaml"), "main")
+        walk = verify(candidate, trusted, repo.clock())
+        assert walk.skipped == ()
+        assert walk.good is not None
+        assert walk.good.revision.commit == tip
 
 
 def test_a_sha256_repository_gets_its_own_signature_header(tmp_path: Path, home: Path) -> None:

@@ -13,7 +13,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from livecfg.flags.values import NAN, dig, identical, parse_float, to_number, to_string, truthy
+from livecfg.flags.values import NAN, dig, identical, to_number, to_string, truthy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,12 +114,12 @@ def _index(value: Any) -> int:
 
 def add(*values: Any) -> float | int:
     """Sum; one operand is turned into a number."""
-    return _checked(lambda: sum((parse_float(v) for v in values), 0))
+    return _checked(lambda: sum((to_number(v) for v in values), 0))
 
 
 def multiply(*values: Any) -> float | int:
     """Give the product."""
-    return _checked(lambda: math.prod(parse_float(v) for v in values))
+    return _checked(lambda: math.prod(to_number(v) for v in values))
 
 
 def subtract(a: Any = None, b: Any = None) -> float | int:

@@ -12,7 +12,6 @@ from typing import Any
 NAN = math.nan
 _NUMBER = re.compile(r"[-+]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 _RADIX = re.compile(r"0(?:[xX]([0-9a-fA-F]+)|[oO]([0-7]+)|[bB]([01]+))")
-_PREFIX = re.compile(r"\s*([-+]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?))")
 _SPACE = " \t\n\r\v\f\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
@@ -58,14 +57,6 @@ def _literal(text: str) -> float | int:
     if text.lstrip("+-").isdecimal() and len(text) <= 16:
         return int(text)
     return float(text.replace("Infinity", "inf"))
-
-
-def parse_float(value: Any) -> float | int:
-    """Convert as JavaScript's parseFloat() does: the longest prefix that is a number."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    match = _PREFIX.match(to_string(value))
-    return _literal(match[1]) if match else NAN
 
 
 def to_string(value: Any) -> str:

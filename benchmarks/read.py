@@ -105,7 +105,13 @@ def import_cost() -> list[Figure]:
     ms = {name: statistics.median(values) for name, values in taken.items()}
     floor = ms["pydantic"] - ms["bare"]
     return [
-        Figure("import livecfg", ms["livecfg"] - ms["bare"], "ms", "pydantic with one model", ratio(ms["livecfg"] - ms["bare"], floor))
+        Figure(
+            "import livecfg",
+            ms["livecfg"] - ms["bare"],
+            "ms",
+            "pydantic with one model",
+            ratio(ms["livecfg"] - ms["bare"], floor),
+        )
     ]
 
 

@@ -121,7 +121,9 @@ def start_hub(repo: ConfigRepo, folder: Path) -> tuple[subprocess.Popen[bytes], 
     root.write_bytes(repo.trusted_root)
     words = ["hub", "serve", "--source", str(repo.remote_path), "--trusted-root", str(root), "--listen", "127.0.0.1:0"]
     words += ["--store", f"sqlite:///{folder / 'hub.db'}", "--ready-file", str(ready)]
-    hub = subprocess.Popen([sys.executable, "-m", "livecfg", *words], env=os.environ | {"LIVECFG_HOME": str(folder / "hub-home")})
+    words += ["--home", str(folder / "hub-home")]
+    with (folder / "hub.log").open("wb") as log:
+        hub = subprocess.Popen([sys.executable, "-m", "livecfg", *words], stdout=log, stderr=log)
     deadline = time.monotonic() + 20
     while not (ready.exists() and ready.read_text().strip()):
         if hub.poll() is not None or time.monotonic() > deadline:
@@ -186,7 +188,9 @@ def cold_start(folder: Path, files: int) -> list[Figure]:
     environment = isolated(folder)
     began = time.perf_counter_ns()
     for _ in range(7):
-        subprocess.run(["git", "-C", str(gone), "cat-file", "blob", f"main:{BASE}"], check=True, capture_output=True, env=environment)
+        subprocess.run(
+            ["git", "-C", str(gone), "cat-file", "blob", f"main:{BASE}"], check=True, capture_output=True, env=environment
+        )
     peer = (time.perf_counter_ns() - began) / 7e6
     return [
         Figure(

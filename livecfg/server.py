@@ -150,6 +150,7 @@ class HubFollower:
                 self._trusted = Trusted.from_state(self.root, settings.source.ref, json.loads(kept))
             except (ValueError, KeyError, TypeError):
                 log.warning("the remembered state is of another root: verifying from the anchor")
+        self._remembered: object = None
         self.refusals: tuple[Refusal, ...] = ()
 
     def watched(self) -> list[Path]:
@@ -161,7 +162,7 @@ class HubFollower:
         return [f / "refs" / "heads" / Path(self._source.ref).parent for f in folders] + folders
 
     def follow(self, now: float) -> hub_pb2.Commit:
-        """Fetch, verify, remember; give the tip.
+        """Fetch and verify; give the tip.
 
         Raises:
             FetchError: the remote did not answer.
@@ -178,13 +179,23 @@ class HubFollower:
             except RefusedError as error:
                 self.refusals = error.refusals
             good = self._trusted.good
-            self.mirror.promote()
-            if good is not None:
-                self.mirror.save_state("hub", json.dumps(self._trusted.as_state()).encode(), good.position)
         else:
             self.refusals = ()
         position = good.position if good is not None and good.commit == candidate.tip else -1
         return hub_pb2.Commit(ref=candidate.ref, commit=candidate.tip, position=position)
+
+    def remember(self) -> None:
+        """Persist what was fetched and where trust stands; after the offer went out.
+
+        Raises:
+            FetchError: the disk is full or read-only.
+
+        """
+        good = self._trusted.good
+        self.mirror.promote()
+        if good is not None and good != self._remembered:
+            self.mirror.save_state("hub", json.dumps(self._trusted.as_state()).encode(), good.position)
+            self._remembered = good
 
 
 async def _follow(follower: HubFollower, service: HubService, wake: asyncio.Event, poll_interval_s: float) -> None:
@@ -195,6 +206,7 @@ async def _follow(follower: HubFollower, service: HubService, wake: asyncio.Even
             tip = await asyncio.to_thread(follower.follow, time.time())
             service.publish(tip, [_refusal(r) for r in follower.refusals])
             failures = 0
+            await asyncio.to_thread(follower.remember)
         except LivecfgError as error:
             failures += 1
             if failures == 1:

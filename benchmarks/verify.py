@@ -1,0 +1,101 @@
+"""Verification: milliseconds per commit in the walk against `git verify-commit`, and verify + diff + load of a 10-file commit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from benchmarks.figures import Figure, percentile, ratio, show, wall_ms
+from livecfg.git.mirror import Mirror
+from livecfg.git.source import GitSource
+from livecfg.layers import Process
+from livecfg.loader import Scope, load
+from livecfg.signals import Signals
+from livecfg.trust.root import TrustedRoot
+from livecfg.trust.verify import Trusted, verify
+from tests.simulator import ConfigRepo
+from tests.simulator.repo import isolated
+
+CHAIN = int(os.environ.get("LIVECFG_BENCH_CHAIN", "200"))
+FLAG = '{"flags": {"f%d": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "%s"}}}\n'
+
+
+class Config(BaseModel, frozen=True):
+    timeout_ms: int = 200
+
+
+def repository(path: Path, files: int) -> ConfigRepo:
+    path.mkdir()
+    repo = ConfigRepo(path)
+    repo.person("ana@acme")
+    repo.person("bo@acme")
+    others = {f"config/other{n // 100}/f{n}.yaml": f"value: {n}\n" for n in range(files)}
+    flags = {f"flags/checkout/f{n}.json": FLAG % (n, "off") for n in range(10)}
+    repo.found({"config/_shared/base.yaml": "{}\n", "config/checkout/base.yaml": "timeout_ms: 1\n"} | flags | others)
+    return repo
+
+
+def walk(folder: Path) -> list[Figure]:
+    repo = repository(folder / "walk", 100)
+    for n in range(CHAIN):
+        repo.commit({"config/checkout/base.yaml": f"timeout_ms: {n + 2}\n"}, by=("ana@acme", "bo@acme")[n % 2])
+    repo.push()
+    root = TrustedRoot.parse(repo.trusted_root, "trusted_root.yaml")
+    with Mirror(folder / "walk-home", GitSource(url=str(repo.remote_path))) as mirror:
+        candidate = mirror.fetch(None)
+        assert candidate is not None
+        mirror.promote()
+        taken = []
+        for _ in range(7):
+            mirror.objects.forget()
+            taken.append(wall_ms(lambda: verify(candidate, Trusted.start(root, "main"), time.time() + 1e9)) / (CHAIN + 1))
+    signers = folder / "allowed_signers"
+    signers.write_text(repo.allowed_signers())
+    words = ["git", "-C", str(repo.work), "-c", f"gpg.ssh.allowedSignersFile={signers}", "verify-commit", "HEAD"]
+    environment = isolated(folder)
+    peer = percentile(
+        [wall_ms(lambda: subprocess.run(words, check=True, capture_output=True, env=environment)) for _ in range(15)], 50
+    )
+    value = percentile(taken, 50)
+    return [
+        Figure(f"verify, per commit of a walk of {CHAIN + 1}", value, "ms", "git verify-commit", ratio(value, peer)),
+        Figure("git verify-commit, per commit", peer, "ms"),
+    ]
+
+
+def change(folder: Path, files: int) -> list[Figure]:
+    """One commit that changes ten flag files: verify, diff and load, objects in the mirror."""
+    repo = repository(folder / f"change{files}", files)
+    repo.push()
+    root = TrustedRoot.parse(repo.trusted_root, "trusted_root.yaml")
+    scope: Scope[Any] = Scope(Config, Process("checkout", "prod"), Signals(), lambda: 0)
+    taken = []
+    with Mirror(folder / f"change-home{files}", GitSource(url=str(repo.remote_path))) as mirror:
+        trusted, snapshot = Trusted.start(root, "main"), None
+        for n in range(9):
+            candidate = mirror.fetch(None)
+            assert candidate is not None
+            began = time.perf_counter_ns()
+            found = verify(candidate, trusted, time.time() + 1e9)
+            assert found.good is not None
+            snapshot = load(found.good, mirror.objects, scope, snapshot)
+            if n > 1:
+                taken.append((time.perf_counter_ns() - began) / 1e6)
+            trusted = found.trusted
+            repo.publish({f"flags/checkout/f{i}.json": FLAG % (i, "on" if n % 2 else "off") for i in range(10)})
+    return [Figure(f"verify + diff + load of a 10-file commit, {files:,} files", percentile(taken, 50), "ms")]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="livecfg-bench-") as name:
+        show("Verification, wall ms, medians", walk(Path(name)) + [f for n in (100, 10_000) for f in change(Path(name), n)])
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 _REPORT_EVERY_S = 10.0
-_ELECT_EVERY_S = 1.0
+_LOOK_EVERY_S = 1.0
 _STREAMING_POLL_S = 300.0
 
 
@@ -57,10 +57,7 @@ class Hooks:
 
 
 class Link:
-    """What the follower needs beside the reconciler: who fetches, what wakes it, where reports go. One per process.
-
-    `livecfg.uplink` implements it over a mirror and a hub; a working tree needs none of it.
-    """
+    """What the follower needs beside the reconciler, once per process; `livecfg.uplink` implements it over mirror and hub."""
 
     is_fetcher = True
     hub_state = ""
@@ -72,6 +69,10 @@ class Link:
     def elect(self) -> bool:
         """Try to become the host's fetcher; cheap, called every second by followers."""
         return True
+
+    def is_damaged(self) -> bool:
+        """Whether a process of this host met an object that is missing or corrupt: the fetcher mends it in its next round."""
+        return False
 
     def answered(self, at_s: float) -> None:
         """Let the host's other processes know that the source answered this one, at that time of the monotonic clock."""
@@ -119,7 +120,7 @@ class Follower(Generic[M]):
         self._checked_monotonic: float | None = None
         self._started_monotonic = time.monotonic()
         self._preparing_since: float | None = None
-        self._reported: tuple[Any, ...] = ()
+        self._reported_monotonic = 0.0
 
     # --- called by readers --------------------------------------------------------------------------------------------
 
@@ -195,10 +196,6 @@ class Follower(Generic[M]):
     def abandon(self) -> None:
         """In a forked child: let go of what belongs to the parent."""
         self._link.abandon()
-
-    def wake(self) -> None:
-        """Reconcile now."""
-        self._wake.set()
 
     def status(self) -> Status:
         """Say what is served and how it goes; never blocks."""
@@ -367,19 +364,23 @@ class Follower(Generic[M]):
                 log.warning("refused %s: %s", refusal.commit[:10], refusal)
 
     def _wait(self) -> None:
-        """Sleep until woken, until the next poll is due, or until a follower should try to become the fetcher."""
+        """Sleep until woken, until the next poll is due, or until there is something for the fetcher to do, or to become."""
         deadline = time.monotonic() + self._delay_s()
         while not self._stopping.is_set():
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            step = min(left, _REPORT_EVERY_S if self._link.is_fetcher else _ELECT_EVERY_S)
-            if self._wake.wait(step):
+            if self._wake.wait(min(left, _LOOK_EVERY_S)):
                 return
-            if not self._link.is_fetcher and self._link.elect():
+            if self._link.is_fetcher:
+                if self._link.is_damaged():
+                    return
+                self._report(_REPORT_EVERY_S)
+            elif self._link.elect():
                 log.info("this process fetches for the host now")
                 return
-            self._report()
+            else:
+                self._report()
 
     def _delay_s(self) -> float:
         poll_s = self._timing.poll_interval_s
@@ -389,7 +390,10 @@ class Follower(Generic[M]):
             poll_s = max(poll_s, _STREAMING_POLL_S)
         return poll_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
-    def _report(self) -> None:
+    def _report(self, every_s: float = 0.0) -> None:
+        if time.monotonic() - self._reported_monotonic < every_s:
+            return
+        self._reported_monotonic = time.monotonic()
         try:
             self._link.report(self.status(), self.boot)
         except Exception:  # reporting never stops the thread

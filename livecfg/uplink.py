@@ -216,6 +216,10 @@ class MirrorLink(Link):
             self._connect_hub(read_trusted_root(self._set_up.trusted_root))
         return won
 
+    def is_damaged(self) -> bool:
+        """Whether a process of this host complained about the mirror."""
+        return self._mirror.is_damaged
+
     def answered(self, at_s: float) -> None:
         """Write the time into a file beside the mirror; where that cannot be, other processes fetch for themselves anyway."""
         with suppress(OSError):

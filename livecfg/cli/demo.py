@@ -89,7 +89,7 @@ def _tell(site: Site) -> int:
         out.failed(str(error))
         out.note(site.log_tail())
         return _FINDINGS
-    out.title(f"\nEvery step held, in {out.elapsed_s:.0f} s. Next: `livecfg demo` to play, `livecfg init` to make your own.")
+    out.title(f"\nEvery step held, in {out.elapsed_s:.0f} s. Next: `livecfg demo` keeps it up to play with.")
     return 0
 
 
@@ -113,7 +113,7 @@ def _play(site: Site) -> int:
         click.echo("\nCtrl-C stops everything and removes it.")
         threading.Event().wait()
     except KeyboardInterrupt:
-        click.echo("\nstopped; next: `livecfg init` makes a repository of your own")
+        click.echo("\nstopped, and everything removed")
     finally:
         running.forget()
     return 0

@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ class Mirror:
         self._unwritable = ""
         self._missed: set[str] = set()
         self._maintenance: subprocess.Popen[bytes] | None = None
+        self._maintain_after = 0.0
         self._offered = False
         self._moves = 0
 
@@ -259,10 +261,12 @@ class Mirror:
 
     def _maintain(self) -> None:
         """Pack the store in a process of its own when it has grown."""
-        if self._maintenance is not None and self._maintenance.poll() is None:
+        now = time.monotonic()
+        if now < self._maintain_after or (self._maintenance is not None and self._maintenance.poll() is None):
             return
         self._maintenance = None
         if maintain.is_due(self._store.path):
+            self._maintain_after = now + maintain.EVERY_S
             try:
                 self._maintenance = maintain.start(self._store.path, self._limits.object_bytes)
             except FetchError as error:  # the mirror grows, that is all
@@ -291,6 +295,11 @@ class Mirror:
     def _complain(self, mark: str) -> None:
         with suppress(OSError):
             (self.folder / mark).touch()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a process of this host complained: the fetcher's next `fetch` looks into it."""
+        return not self._unwritable and any((self.folder / mark).exists() for mark in ("damaged", "suspect"))
 
     def _repair(self) -> None:
         """Re-clone when a process of this host has met a corrupt object, or missed one that the tip reaches."""

@@ -72,13 +72,13 @@ class Key:
         private = made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         return cls(private, made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
 
-    def sign(self, payload: bytes) -> str:
+    def sign(self, payload: bytes) -> bytes:
         """Sign what a commit signs: an armored SSHSIG in the namespace `git`."""
         from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
         from livecfg.trust.signatures import sign
 
-        return sign(load_ssh_private_key(self.private, password=None), "git", payload).decode()
+        return sign(load_ssh_private_key(self.private, password=None), "git", payload)
 
 
 class _Objects:
@@ -125,7 +125,7 @@ class Repository:
             commit.author_time = commit.commit_time = int(time.time())
             commit.author_timezone = commit.commit_timezone = 0
             commit.message = b"Found the configuration\n"
-            commit.gpgsig = key.sign(commit.as_raw_string()).strip("\n").encode()
+            commit.gpgsig = key.sign(commit.as_raw_string()).strip(b"\n")
             repo.object_store.add_object(commit)
             repo.refs[_MAIN] = commit.id
         return made
@@ -172,7 +172,7 @@ class Repository:
             return content
 
     def publish(
-        self, source: GitSource, files: Mapping[str, bytes | None], message: str, *, sign: Callable[[bytes], str] | None = None
+        self, source: GitSource, files: Mapping[str, bytes | None], message: str, *, sign: Callable[[bytes], bytes] | None = None
     ) -> str:
         """Commit on top of the newest commit, push, and give the commit's id; `sign` replaces the demo's own key."""
         from livecfg.git.writer import Person, Writer
@@ -187,7 +187,7 @@ class Repository:
         from livecfg.git.writer import Person, Writer
 
         parent = self.tip()
-        writer = Writer(source, _Objects(self.folder), Person("somebody", "else@demo"), lambda _: "-")
+        writer = Writer(source, _Objects(self.folder), Person("somebody", "else@demo"), lambda _: b"-")
         built = writer.build(files, message, parent, time.time())
         signed = next(entry for entry in built.entries if entry.name == built.commit)
         head, blank, text = signed.content.partition(b"\n\n")

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
@@ -91,7 +92,40 @@ class Site:
             self.git_is_up = False
 
     def start_hub(self) -> None:
-        """Start `livecfg hub serve` and wait until it answers."""
+        """Start `livecfg hub serve` beside the repository, as on the Git host, and wait until it listens.
+
+        Raises:
+            LivecfgError: it does not within 15 s.
+
+        """
+        ready = self.folder / "hub.ready"
+        ready.unlink(missing_ok=True)
+        words = ["-m", "livecfg", "hub", "serve", "--source", f"file://{self.repository.folder}", "--ready-file", str(ready)]
+        words += ["--trusted-root", str(self.trusted_root), "--home", str(self.folder / "hub-home"), "--listen", self.hub_address]
+        self._hub = self._run(words, "hub.log")
+        deadline, pause = time.monotonic() + 15, threading.Event()
+        while not ready.exists():
+            if self._hub.poll() is not None or time.monotonic() > deadline:
+                raise LivecfgError(f"the hub did not start:\n{self.log_tail()}")
+            pause.wait(0.02)
+
+    @property
+    def hub_address(self) -> str:
+        """host:port of the hub."""
+        return f"127.0.0.1:{self.hub_port}"
+
+    def fleet(self, output: str) -> str:
+        """What `livecfg fleet status` prints.
+
+        Raises:
+            LivecfgError: it fails.
+
+        """
+        words = [sys.executable, "-m", "livecfg", "fleet", "status", "--hub", self.hub_address, "-o", output]
+        done = subprocess.run(words, env=self._environment(), capture_output=True, text=True, check=False, timeout=30)  # noqa: S603 - ours
+        if done.returncode:
+            raise LivecfgError(f"livecfg fleet status: {done.stderr.strip()}")
+        return done.stdout
 
     def stop_hub(self) -> None:
         """Let the hub disappear."""
@@ -106,18 +140,25 @@ class Site:
         self._app = self._run(words, "app.log")
 
     def _run(self, words: list[str], log: str) -> subprocess.Popen[bytes]:
+        with (self.folder / log).open("ab") as output:
+            return subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+                [sys.executable, *words],
+                env=self._environment(),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+            )
+
+    def _environment(self) -> dict[str, str]:
         parts = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
-        env = {k: v for k, v in os.environ.items() if not k.startswith("LIVECFG_")} | {
+        return {k: v for k, v in os.environ.items() if not k.startswith("LIVECFG_")} | {
             "PYTHONPATH": os.pathsep.join(filter(None, parts)),
             "LIVECFG_HOME": str(self.home),
             "DEMO_URL": self.source.url,
             "DEMO_TRUSTED_ROOT": str(self.trusted_root),
-            "DEMO_HUB": f"127.0.0.1:{self.hub_port}" if self._hub is not None else "",
+            "DEMO_HUB": self.hub_address,
         }
-        with (self.folder / log).open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 - our own interpreter and modules
-                [sys.executable, *words], env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self.folder
-            )
 
     def log_tail(self) -> str:
         """The end of every log, for when something went wrong."""

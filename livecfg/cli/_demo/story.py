@@ -6,6 +6,7 @@ Nothing is timed by sleeping: each step waits for what it announces, up to a dea
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -282,4 +283,13 @@ def _until(holds: Callable[[], Any], timeout_s: float, what: str) -> None:
 
 
 def _fleet(site: Site, out: Terminal) -> None:
-    raise NotImplementedError
+    tip = site.repository.tip()
+    pids = site.workers(lambda a: a["commit"] == tip).keys()
+
+    def reported() -> dict[str, Any]:
+        processes = json.loads(site.fleet("json"))["data"]["processes"]
+        return {p["pid"]: p for p in processes if p["pid"] in pids and p["applied"] == tip}
+
+    _until(lambda: len(reported()) == WORKERS, 20, "the hub does not know what the workers serve")
+    out.held(f"the hub knows of {WORKERS} workers on {tip[:10]}; `livecfg fleet status` says:")
+    out.note(site.fleet("text").rstrip())

@@ -22,6 +22,7 @@ _MAGIC = b"\xfftOc\x00\x00\x00\x02"
 _TABLE = 8 + 1024
 _HEAD_BYTES = 64
 _DEPTH_MOST = 4096
+_BASES_BYTES = 4 * 1024 * 1024
 
 
 class DamagedPackError(ValueError):
@@ -36,6 +37,8 @@ class DiskPack:
         self._id_bytes = id_bytes
         self._object_bytes = object_bytes
         self._descriptors: list[int] = []
+        self._bases: dict[int, tuple[str, bytes]] = {}
+        self._base_bytes = 0
         try:
             for path in (index, index.with_suffix(".pack")):
                 self._descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
@@ -53,6 +56,7 @@ class DiskPack:
 
     def close(self) -> None:
         """Close both files."""
+        self._bases.clear()
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -87,14 +91,22 @@ class DiskPack:
             DamagedPackError, OSError, zlib.error, ApplyDeltaError: it cannot be read.
 
         """
-        deltas: list[bytes] = []
+        deltas: list[tuple[int, bytes]] = []
+        taken = 0
         while True:
+            known = self._bases.get(offset)
+            if known is not None:
+                name, content = known
+                break
             kind, base, content = self._entry(offset)
             if kind in KINDS:
                 name = KINDS[kind]
+                if deltas:
+                    self._keep(offset, name, content)
                 break
-            deltas.append(content)
-            if len(deltas) > _DEPTH_MOST:
+            deltas.append((offset, content))
+            taken += len(content)
+            if len(deltas) > _DEPTH_MOST or taken > 4 * self._object_bytes:
                 raise DamagedPackError("a delta chain is too long")
             if isinstance(base, int):
                 offset = base
@@ -104,11 +116,22 @@ class DiskPack:
                 name, content = elsewhere(base.hex())
                 break
             offset = inside
-        for delta in reversed(deltas):
+        while deltas:
+            offset, delta = deltas.pop()
             if delta_size(delta) > self._object_bytes:
                 raise DamagedPackError("an object is bigger than allowed")
             content = b"".join(apply_delta(content, delta))
+            if deltas:
+                self._keep(offset, name, content)
         return name, content
+
+    def _keep(self, offset: int, kind: str, content: bytes) -> None:
+        """Remember a delta's base: its neighbours in the pack are mostly deltas on it too."""
+        self._base_bytes += len(content)
+        if self._base_bytes > _BASES_BYTES:
+            self._bases.clear()
+            self._base_bytes = len(content)
+        self._bases[offset] = (kind, content)
 
     def _entry(self, offset: int) -> tuple[int, int | bytes, bytes]:
         """(type, base offset or raw base id, inflated bytes) of one entry."""

@@ -30,11 +30,14 @@ LOOSE_MOST = 16
 
 PACKS_MOST = 16
 _SMALL_PACK_BYTES = 8 * 1024 * 1024
-_GRACE_S = 600.0
+EVERY_S = 600.0
+"""At most so often, in seconds."""
+
+_GRACE_S = 60.0
 _OBJECT_BYTES = 64 * 1024 * 1024
 _PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[3:]; from pathlib import Path; from livecfg.git.maintain import repack; "
-    "repack(Path(sys.argv[1]), int(sys.argv[2]))"
+    "import os, sys; sys.path[:] = sys.argv[3:]; from pathlib import Path; from livecfg.git.maintain import repack; "
+    "os.nice(10); repack(Path(sys.argv[1]), int(sys.argv[2]))"
 )
 
 

@@ -272,12 +272,6 @@ class Mirror:
             except FetchError as error:  # the mirror grows, that is all
                 log.warning("%s", error)
 
-    def discard(self) -> None:
-        """Forget what was fetched and not promoted."""
-        with self._lock:
-            self._quarantine = Quarantine()
-            self.objects.forget()
-
     def read_stored(self, object_id: str) -> Content:
         """Give one object from disk, re-hashed; complains to the fetcher when it is corrupt."""
         self._here()

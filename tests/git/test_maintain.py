@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def mirror(repo: ConfigRepo, home: Path) -> Iterator[Mirror]:
     with Mirror(home, GitSource(str(repo.remote_path))) as made:
-        for number in range(25):
+        for number in range(8):
             repo.publish({"config/checkout/base.yaml": f"payment_timeout_s: {number}.5\n"})
             made.fetch(None)
             made.promote()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -202,3 +203,41 @@ def test_a_second_mirror_in_the_same_process_follows_the_first(repo: ConfigRepo,
         first.promote()
         found = second.fetch(None)
         assert found is not None
+
+
+def test_packs_pushed_while_the_remote_is_polled_end_at_the_same_tip(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:
+    commits = [repo.commit({"config/checkout/base.yaml": f"payment_timeout_s: {n}.125\n"}) for n in range(25)]
+    errors: list[BaseException] = []
+    done = threading.Event()
+    with (
+        Mirror(home, GitSource(http.url(repo.remote_path))) as mirror,
+        Mirror(home / "hub", GitSource(str(repo.remote_path))) as hub,
+    ):
+        mirror.fetch(None)
+        hub.fetch(None)
+
+        def poll() -> None:
+            try:
+                while not done.is_set():
+                    mirror.fetch(None)
+                    mirror.promote()
+            except BaseException as error:  # noqa: BLE001 - looked at below
+                errors.append(error)
+
+        thread = threading.Thread(target=poll)
+        thread.start()
+        try:
+            for commit in commits:
+                have = mirror.tip()
+                repo.force_push(commit)
+                hub.fetch(None)
+                mirror.accept_pack(hub.build_pack(have, commit), commit)
+        finally:
+            done.set()
+            thread.join(30)
+        assert errors == []
+        mirror.fetch(None)
+        mirror.fetch(None)
+        mirror.promote()
+        assert mirror.tip() == commits[-1]
+        repo.fsck(mirror.folder / "mirror.git")

@@ -17,5 +17,18 @@ from tests.simulator.faults import Fault
 from tests.simulator.keys import Key, make_key
 from tests.simulator.repo import REPO_ID, ConfigRepo
 from tests.simulator.servers import GitDaemon, GitHttpServer, closed_port
+from tests.simulator.tls import Tls, make_tls
 
-__all__ = ["REPO_ID", "Clock", "ConfigRepo", "Fault", "GitDaemon", "GitHttpServer", "Key", "closed_port", "make_key"]
+__all__ = [
+    "REPO_ID",
+    "Clock",
+    "ConfigRepo",
+    "Fault",
+    "GitDaemon",
+    "GitHttpServer",
+    "Key",
+    "Tls",
+    "closed_port",
+    "make_key",
+    "make_tls",
+]

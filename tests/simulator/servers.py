@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import ssl
 import subprocess
 import threading
 from contextlib import suppress
@@ -17,6 +18,8 @@ from tests.simulator.faults import Fault
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from tests.simulator.tls import Tls
 
 BAD_PACK = frozenset({Fault.TRUNCATE, Fault.FLIP})
 
@@ -56,6 +59,8 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         sock, address = super().get_request()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.owner.tls is not None:  # the handshake belongs to the connection's own thread: it happens at the first read
+            sock = self.owner.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.open_sockets.add(sock)
         return sock, address
 
@@ -71,15 +76,22 @@ class GitHttpServer:
     """Smart HTTP for every repository under `root`, on 127.0.0.1; a context manager.
 
     `requests` lists what was asked as `(method, path with query, protocol header)`. With `auth="user:password"` it wants
-    basic credentials; with `old_protocol` it speaks version 0 only. `fault` may be set at any time; TRUNCATE
+    basic credentials; with `old_protocol` it speaks version 0 only,
+    with `tls` it is https. `fault` may be set at any time; TRUNCATE
     and FLIP spoil answers with a pack only.
     """
 
-    def __init__(self, root: Path, *, auth: str = "", delay_s: float = 0.0, old_protocol: bool = False) -> None:
+    def __init__(
+        self, root: Path, *, auth: str = "", delay_s: float = 0.0, old_protocol: bool = False, tls: Tls | None = None
+    ) -> None:
         self.root = root
         self.auth = auth
         self.delay_s = delay_s
         self.old_protocol = old_protocol
+        self.tls: ssl.SSLContext | None = None
+        if tls is not None:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(tls.certificate, tls.key)
         self.fault: Fault | None = None
         self.requests: list[tuple[str, str, str]] = []
         self.stopped = threading.Event()
@@ -91,7 +103,8 @@ class GitHttpServer:
 
     def url(self, repository: Path) -> str:
         """The URL of a repository under the root."""
-        return f"http://127.0.0.1:{self.port}/{repository.relative_to(self.root).as_posix()}"
+        scheme = "https" if self.tls is not None else "http"
+        return f"{scheme}://127.0.0.1:{self.port}/{repository.relative_to(self.root).as_posix()}"
 
     def drop_connections(self) -> None:
         """Hang up on every kept connection, as servers and balancers do to idle ones."""

@@ -54,6 +54,7 @@ class Code(StrEnum):
     FLAG_OPERATOR = "LC403"
     SPLIT_INVALID = "LC410"
     SPLIT_MISSING = "LC411"
+    EXPERIMENT_INVALID = "LC420"
     # the application
     PREPARE_VETO = "LC501"
     PREPARE_SLOW = "LC502"

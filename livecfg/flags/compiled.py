@@ -42,7 +42,8 @@ class Definition(NamedTuple):
     targeting: Any
     metadata: Mapping[str, Any]
     loc: Loc
-    match: Reason = Reason.TARGETING_MATCH
+    split_at: Loc | None = None
+    """Results below this place were drawn by a split or an experiment: their reason is SPLIT."""
 
     def outcome(self, result: Any) -> _Outcome:
         """Say what a result of the rule comes to (flags.md §2, rule 4)."""
@@ -50,7 +51,7 @@ class Definition(NamedTuple):
             return self.default(Reason.DEFAULT)
         name = ("true" if result else "false") if isinstance(result, bool) else result
         if isinstance(name, str) and name in self.variants:
-            return _Outcome(name, self.variants[name], self.match)
+            return _Outcome(name, self.variants[name], Reason.TARGETING_MATCH)
         return _Outcome(None, None, Reason.ERROR, ErrorCode.GENERAL)
 
     def default(self, reason: Reason) -> _Outcome:
@@ -122,7 +123,9 @@ class CompiledFlag:
             return _Outcome(None, None, Reason.DISABLED)
         if not definition.targeting:
             return definition.default(Reason.STATIC)
-        return definition.outcome(leaf.result)
+        made = definition.outcome(leaf.result)
+        at = definition.split_at
+        return made._replace(reason=Reason.SPLIT) if at is not None and made.error is None and leaf.loc[: len(at)] == at else made
 
     # --- what generated code falls back on ----------------------------------------------------------------------------
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from livecfg.flags.targeting import Node, Reader
 
 
+class Drawn(list[Any]):
+    """Operands that livecfg wrote itself, for a split or an experiment: always `v2`, whatever the document of the flag says."""
+
+
 def read_fractional(reader: Reader, raw: Any, loc: Loc, *, tail: bool) -> tuple[Node, str]:
     """Read a fractional; at the `tail` of a rule its arms are results."""
     operands = raw if isinstance(raw, list) else [raw]
@@ -20,7 +24,7 @@ def read_fractional(reader: Reader, raw: Any, loc: Loc, *, tail: bool) -> tuple[
     short = bool(operands) and isinstance(operands[0], list)
     first = 0 if short else 1
     by = _short(reader) if short else reader.value(operands[0], (*loc, 0))[0] if operands else ("literal", None)
-    version = reader.dialect.fractional if not short else f"{reader.dialect.fractional}_short"
+    version = "v2" if isinstance(raw, Drawn) else reader.dialect.fractional + ("_short" if short else "")
     arms = operands[first:]
     if not arms or (short and reader.inner):
         reader.refuse(Code.FLAG_OPERATOR, loc, "fractional expected at least one [variant, weight]")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from livecfg.errors import RefusedError
 from livecfg.flags.bucketing import MAX_TOTAL
 from livecfg.flags.compiled import CompiledFlag, Definition, compiled
-from livecfg.flags.evaluate import Evaluation, Reason
+from livecfg.flags.fractions import Drawn
 from livecfg.flags.targeting import Dialect, TooLargeError, read_rule
 from livecfg.flags.values import dig
 from livecfg.refusal import Code, Refusal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from livecfg.document import Document, Loc, Position
+    from livecfg.flags.evaluate import Evaluation
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Weight = Annotated[int, Field(ge=0, le=MAX_TOTAL, strict=True)]
@@ -134,9 +135,9 @@ def check_rules(document: Document, dialect: Dialect, rules: list[tuple[Any, Loc
     return faults
 
 
-def draw(salt: str, unit: str, arms: Mapping[str, int]) -> dict[str, Any]:
+def draw(salt: str, unit: str, arms: Mapping[Any, int]) -> dict[str, Any]:
     """Write the rule that draws an arm by weight for the unit that `unit` names."""
-    return {"fractional": [{"cat": [f"{salt}:", {"var": unit}]}, *([arm, weight] for arm, weight in arms.items())]}
+    return {"fractional": Drawn([{"cat": [f"{salt}:", {"var": unit}]}, *([arm, weight] for arm, weight in arms.items())])}
 
 
 def without(unit: str) -> dict[str, Any]:
@@ -153,4 +154,4 @@ def _definition(model: _Split) -> Definition:
         clauses += [{"!": [model.where]}, first]
     clauses += [without(model.by), first, draw(model.salt, model.by, {name: arm.weight for name, arm in model.arms.items()})]
     names = {name: name for name in model.arms}
-    return Definition(model.split, "ENABLED", names, first, {"if": clauses}, {}, ("splits", model.split), Reason.SPLIT)
+    return Definition(model.split, "ENABLED", names, first, {"if": clauses}, {}, ("splits", model.split), ())

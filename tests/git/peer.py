@@ -72,13 +72,18 @@ def forked(mirror: Mirror, words: list[str]) -> str:
 
 
 def quiet_child() -> str:
-    """Leave a child behind that never touches livecfg; gives its pid."""
+    """Leave a child behind that never touches livecfg; gives its pid once the child runs."""
+    out, into = os.pipe()
     pid = os.fork()
     if not pid:
-        for descriptor in (0, 1, 2):
+        os.write(into, b"x")
+        for descriptor in (0, 1, 2, out, into):
             os.close(descriptor)
         time.sleep(60)
         os._exit(0)
+    os.close(into)
+    with os.fdopen(out, "rb") as pipe:
+        pipe.read(1)
     return str(pid)
 
 

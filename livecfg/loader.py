@@ -73,6 +73,7 @@ class _Parts:
     listings: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
     layers: dict[str, tuple[str, Document]] = field(default_factory=dict)
     flags: dict[str, tuple[str, dict[str, CompiledFlag]]] = field(default_factory=dict)
+    experiments: dict[str, tuple[str, Document]] = field(default_factory=dict)
     splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     merged: Merged | None = None
@@ -233,10 +234,29 @@ class _Load(Generic[M]):
                     message = f"the flag {key!r} stands in {owner[key]} too"
                     self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
                 flags[key], owner[key] = flag, path
+        flags = self._under_experiments(flags)
         self.faults += _undeclared(self.scope.flags, flags)
         for key in self.scope.killed & flags.keys():
             flags[key] = disabled(flags[key])
         return flags
+
+    def _under_experiments(self, flags: dict[str, CompiledFlag]) -> dict[str, CompiledFlag]:
+        """Apply the experiments of this process to the flags they name."""
+        if not self.manifest.experiments:
+            return flags
+        from livecfg.flags.experiment import apply_experiments  # noqa: PLC0415 - keeps `import livecfg` light
+
+        old = self.old.experiments if self.old is not None else {}
+        paths = self._scope_files(self.manifest.experiments, (".yaml", ".yml", ".json"))
+        made = [self._product(path, blob, old, self.parts.experiments, _whole) for path, blob in paths]
+        documents = [d for d in made if d is not None]
+        if self.faults or not documents:
+            return flags
+        try:
+            return apply_experiments(documents, flags, static=self.scope.process.attributes, clock=self.scope.clock)
+        except RefusedError as error:
+            self.faults += error.refusals
+            return flags
 
     def _splits(self) -> tuple[dict[str, CompiledSplit], dict[str, dict[str, Arm[Any]]]]:
         splits: dict[str, CompiledSplit] = {}
@@ -376,6 +396,10 @@ class _Load(Generic[M]):
             return last_change(objects, history, origin) if origin.path and history else origin
 
         return explain
+
+
+def _whole(document: Document) -> Document:
+    return document
 
 
 def _same(old: tuple[Document, ...], new: list[Document]) -> bool:

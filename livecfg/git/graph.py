@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from livecfg.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from livecfg.git.pack import Content
     from livecfg.revision import Objects
@@ -40,20 +40,39 @@ def time_of_commit(content: bytes) -> int:
     return int(match[1]) if match else 0
 
 
-def entries_of_tree(content: bytes, id_length: int = 40) -> Iterator[tuple[bytes, bytes, str]]:
+def _split(content: bytes, id_length: int) -> list[tuple[bytes, bytes, bytes]]:
+    """(mode, name, raw id) of each entry."""
+    found: list[tuple[bytes, bytes, bytes]] = _ENTRY[id_length // 2].findall(content)
+    if sum(len(mode) + len(name) for mode, name, _ in found) + len(found) * (2 + id_length // 2) != len(content):
+        raise FetchError("a tree object is malformed")
+    return found
+
+
+def entries_of_tree(content: bytes, id_length: int = 40) -> list[tuple[bytes, bytes, str]]:
     """(mode, name, id) of each entry.
 
     Raises:
         FetchError: the bytes are no tree.
 
     """
-    pattern, position = _ENTRY[id_length // 2], 0
-    while position < len(content):
-        match = pattern.match(content, position)
-        if match is None:
-            raise FetchError("a tree object is malformed")
-        yield match[1], match[2], match[3].hex()
-        position = match.end()
+    return [(mode, name, below.hex()) for mode, name, below in _split(content, id_length)]
+
+
+def changed_entries(new: bytes, old: bytes, id_length: int) -> list[tuple[bytes, str, str]]:
+    """(mode, id, id of the folder it replaces or "") of each entry of tree `new` that tree `old` does not have like that.
+
+    Sets of whole entries, so a folder with thousands of files costs microseconds and not milliseconds.
+
+    Raises:
+        FetchError: one of them is no tree.
+
+    """
+    new_entries, old_entries = set(_split(new, id_length)), set(_split(old, id_length))
+    replaced = {name: below for mode, name, below in old_entries - new_entries if mode == FOLDER}
+    return [
+        (mode, below.hex(), replaced[name].hex() if mode == FOLDER and name in replaced else "")
+        for mode, name, below in sorted(new_entries - old_entries)
+    ]
 
 
 def ids_of_tree(content: bytes, id_length: int = 40) -> tuple[str, ...]:
@@ -119,14 +138,9 @@ def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], 
             work.extend((parent, "commit", "") for parent in parents)
         elif kind == "tree":
             old = objects.get(before) or (read(before) if before else ("tree", b""))
-            had = {entry: (mode, below) for mode, entry, below in entries_of_tree(old[1], len(name))} if old[0] == "tree" else {}
-            for mode, entry, below in entries_of_tree(content, len(name)):
-                replaced = had.get(entry, (b"", ""))
-                if mode != GITLINK and replaced != (mode, below) and below not in known:
-                    is_folder = mode == FOLDER
-                    work.append(
-                        (below, "tree" if is_folder else "blob", replaced[1] if is_folder and replaced[0] == FOLDER else "")
-                    )
+            for mode, below, replaced in changed_entries(content, old[1] if old[0] == "tree" else b"", len(name)):
+                if mode != GITLINK and below not in known:
+                    work.append((below, "tree" if mode == FOLDER else "blob", replaced))
 
 
 def _tree_of(commit: str, objects: Mapping[str, Content], has: Callable[[str], bool], read: Callable[[str], Content]) -> str:

@@ -12,7 +12,7 @@ from dulwich.pack import create_delta
 
 from livecfg.errors import FetchError, LivecfgError
 from livecfg.git.faults import over_limit
-from livecfg.git.graph import FOLDER, GITLINK, bottom_up, entries_of_tree, links, links_of_commit, new_commits
+from livecfg.git.graph import FOLDER, GITLINK, bottom_up, changed_entries, entries_of_tree, links, links_of_commit, new_commits
 from livecfg.git.pack import Entry, write_pack
 
 if TYPE_CHECKING:
@@ -58,14 +58,10 @@ class _Builder:
             content = self._objects.read(name, "tree")
             old_content = self._objects.read(before, "tree") if before else b""
             self.add(name, "tree", content, (before, old_content) if before else None)
-            known = {entry: (mode, below) for mode, entry, below in entries_of_tree(old_content, self._id_length)}
-            for mode, entry, below in entries_of_tree(content, self._id_length):
-                old_mode, old_below = known.get(entry, (b"", ""))
-                if below == old_below or mode == GITLINK:
-                    continue
+            for mode, below, replaced in changed_entries(content, old_content, self._id_length):
                 if mode == FOLDER:
-                    work.append((below, old_below if old_mode == FOLDER else ""))
-                elif below not in self.entries:
+                    work.append((below, replaced))
+                elif mode != GITLINK and below not in self.entries:
                     self.add(below, "blob", self._objects.read(below, "blob"))
 
 

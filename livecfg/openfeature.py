@@ -1,0 +1,164 @@
+"""LivecfgProvider: livecfg behind the OpenFeature API, for code that is written against that.
+
+```python
+from openfeature import api
+from livecfg.openfeature import LivecfgProvider
+
+api.set_provider(LivecfgProvider(live))
+api.get_client().get_boolean_value("new-checkout", False, EvaluationContext("u1"))
+```
+The provider reads the snapshot that `live.current` gives, so a pinned request stays on one revision. It never reports ERROR
+while there is a verified snapshot: an old one is STALE. It does not own `live`: `shutdown` leaves it running.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from openfeature.event import ProviderEventDetails
+from openfeature.exception import ErrorCode
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
+from openfeature.provider import AbstractProvider, Metadata
+
+from livecfg.status import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from openfeature.evaluation_context import EvaluationContext
+    from openfeature.flag_evaluation import FlagValueType
+
+    from livecfg.client import LiveConfig
+    from livecfg.flags.evaluate import Evaluation
+    from livecfg.snapshot import Snapshot
+
+_STALE_CHECK_S = 1.0
+_MESSAGES = {
+    "FLAG_NOT_FOUND": "no flag of this name in this revision",
+    "TYPE_MISMATCH": "the flag's variant is of another type than was asked for",
+    "PARSE_ERROR": "the flag's rule could not run for this context",
+    "GENERAL": "the flag's rule gave what is no variant",
+}
+
+
+class LivecfgProvider(AbstractProvider):
+    """Evaluates flags of `live` for an OpenFeature client.
+
+    Events: READY after the first revision and when answers come again, CONFIGURATION_CHANGED with the keys of the flags that
+    differ, STALE when the remote has not answered for `max_staleness_s` (looked at once a second, when a flag is evaluated).
+    Flag metadata carries the revision under `version`.
+    """
+
+    def __init__(self, live: LiveConfig[Any], *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._live = live
+        self._clock = clock
+        self._check_at = 0.0
+        self._stale = False
+        reference = weakref.ref(self)
+
+        def changed(old: Snapshot[Any], new: Snapshot[Any]) -> None:
+            provider = reference()
+            if provider is not None:
+                provider._changed(old, new)  # noqa: SLF001 - its own, weakly held
+
+        live.on_change()(changed)
+
+    def get_metadata(self) -> Metadata:
+        """Name the provider."""
+        return Metadata("livecfg")
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002 - OpenFeature's signature
+        """Wait for the first revision.
+
+        Raises:
+            FetchError: there is none and the remote did not give one in time.
+            RefusedError: there is none and the newest one is refused.
+
+        """
+        self._live.start()
+
+    # --- resolving ----------------------------------------------------------------------------------------------------
+
+    def resolve_boolean_details(
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001 - OpenFeature's signature
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        """Evaluate a boolean flag."""
+        return self._resolve(flag_key, default_value, evaluation_context)
+
+    def resolve_string_details(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """Evaluate a string flag."""
+        return self._resolve(flag_key, default_value, evaluation_context)
+
+    def resolve_integer_details(
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        """Evaluate a number flag as an integer; a fraction is a TYPE_MISMATCH."""
+        return self._resolve(flag_key, default_value, evaluation_context)
+
+    def resolve_float_details(
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        """Evaluate a number flag as a float."""
+        return self._resolve(flag_key, float(default_value), evaluation_context)
+
+    def resolve_object_details(
+        self,
+        flag_key: str,
+        default_value: Sequence[FlagValueType] | Mapping[str, FlagValueType],
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
+        """Evaluate an object flag: a mapping or a list, whatever the default is of the two."""
+        made: FlagResolutionDetails[Any] = self._resolve(flag_key, None, evaluation_context)
+        if made.variant is None:
+            made.value = default_value
+        elif not isinstance(made.value, dict | list):
+            code = ErrorCode.TYPE_MISMATCH
+            message, metadata = _MESSAGES[code.value], made.flag_metadata
+            return FlagResolutionDetails(default_value, code, message, Reason.ERROR, None, metadata)
+        return made
+
+    def _resolve(self, key: str, default: Any, context: EvaluationContext | None) -> FlagResolutionDetails[Any]:
+        attributes: dict[str, Any] = {}
+        if context is not None:
+            attributes |= context.attributes
+            if context.targeting_key is not None:
+                attributes["targetingKey"] = context.targeting_key
+        snapshot = self._live.current
+        made: Evaluation[Any] = snapshot.evaluate(key, default, attributes)
+        if self._clock() >= self._check_at:
+            self._look()
+        metadata = {**made.flag_metadata, "version": made.revision}
+        if made.error_code is None:
+            return FlagResolutionDetails(made.value, None, None, made.reason.value, made.variant, metadata)
+        code = made.error_code.value
+        return FlagResolutionDetails(made.value, ErrorCode(code), _MESSAGES[code], Reason.ERROR, None, metadata)
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Say STALE when answers stay away, READY when they come again."""
+        self._check_at = self._clock() + _STALE_CHECK_S
+        status = self._live.status
+        stale = status.condition is Condition.STALE
+        if stale and not self._stale:
+            self._stale = True
+            self.emit_provider_stale(ProviderEventDetails(message=status.reason))
+        elif self._stale and not stale:
+            self._stale = False
+            self.emit_provider_ready(ProviderEventDetails())
+
+    def _changed(self, old: Snapshot[Any], new: Snapshot[Any]) -> None:
+        keys = old.flags.keys() | new.flags.keys()
+        differ = sorted(key for key in keys if old.flags.get(key) != new.flags.get(key))
+        if differ:
+            details = ProviderEventDetails(flags_changed=differ, metadata={"version": str(new.revision)})
+            self.emit_provider_configuration_changed(details)
+        self._look()

@@ -86,7 +86,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in DISK:
         return DISK[error.errno] + (f": {error.filename}" if error.filename else "")
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return error.strerror + (f": {printable(str(error.filename))}" if error.filename else "")
     text = printable(str(error)).strip()
     name = type(error).__name__
     return f"{name}: {text}"[:300] if text else name

@@ -58,15 +58,52 @@ def entries_of_tree(content: bytes, id_length: int = 40) -> list[tuple[bytes, by
     return [(mode, name, below.hex()) for mode, name, below in _split(content, id_length)]
 
 
+def _differing(new: bytes, old: bytes, id_length: int) -> tuple[bytes, bytes]:
+    """Both trees without the whole entries that they begin and end with alike."""
+    same = _common(lambda n: new[:n] == old[:n], min(len(new), len(old)))
+    # Of the bytes both begin with, those that make whole entries; a cut-off entry never matches.
+    start = sum(len(mode) + len(name) + 2 + id_length // 2 for mode, name, _ in _ENTRY[id_length // 2].findall(new[:same]))
+    new, old = new[start:], old[start:]
+    tail = _common(lambda n: not n or new[-n:] == old[-n:], min(len(new), len(old)))
+    new_end, old_end = _boundary(new, len(new) - tail, id_length), _boundary(old, len(old) - tail, id_length)
+    while len(new) - new_end != len(old) - old_end:  # inside an entry of one of them: go on to a common boundary
+        if len(new) - new_end > len(old) - old_end:
+            new_end = _boundary(new, new_end + 1, id_length)
+        else:
+            old_end = _boundary(old, old_end + 1, id_length)
+    return new[:new_end], old[:old_end]
+
+
+def _common(alike: Callable[[int], bool], most: int) -> int:
+    """The biggest number up to `most` for which `alike` holds, by halving; comparing slices is one call into C."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if alike(middle) else (low, middle - 1)
+    return low
+
+
+def _boundary(content: bytes, least: int, id_length: int) -> int:
+    """The first end of an entry at or after `least`."""
+    pattern, at = _ENTRY[id_length // 2], 0
+    while at < least:
+        match = pattern.match(content, at)
+        if match is None:
+            raise FetchError("a tree object is malformed")
+        at = match.end()
+    return at
+
+
 def changed_entries(new: bytes, old: bytes, id_length: int) -> list[tuple[bytes, str, str]]:
     """(mode, id, id of the folder it replaces or "") of each entry of tree `new` that tree `old` does not have like that.
 
-    Sets of whole entries, so a folder with thousands of files costs microseconds and not milliseconds.
+    What both begin and end with is cut off first: a change in a folder of thousands should not cost a pass over all of them.
 
     Raises:
         FetchError: one of them is no tree.
 
     """
+    new, old = _differing(new, old, id_length)
     new_entries, old_entries = set(_split(new, id_length)), set(_split(old, id_length))
     replaced = {name: below for mode, name, below in old_entries - new_entries if mode == FOLDER}
     return [

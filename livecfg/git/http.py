@@ -165,7 +165,10 @@ class HttpRemote:
         text = Path(source.auth_file).read_text("utf-8").strip() if source.auth_file else source.auth
         if not text:
             return {}
-        value = f"Basic {b64encode(text.encode()).decode()}" if ":" in text and " " not in text else text
+        if not text.isprintable():  # said without the text: the HTTP library would quote it
+            raise FetchError(f"the credentials in {source.auth_file or 'auth'} hold a control character, a line end perhaps")
+        is_pair = ":" in text.partition(" ")[0]  # "user:password", not "Bearer …"
+        value = f"Basic {b64encode(text.encode()).decode()}" if is_pair else text
         return {"Authorization": value}
 
 

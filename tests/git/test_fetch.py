@@ -184,7 +184,23 @@ def test_credentials_are_sent_and_wrong_ones_are_named(repo: ConfigRepo, tmp_pat
             assert "wrong" not in str(caught.value)
             token.write_text("hub:s3cret\n")
             assert mirror.fetch(None) is not None
+            token.write_text("Bearer s3cret\nX-Evil: 1")
+            with pytest.raises(FetchError, match="control character") as caught:
+                mirror.fetch(None)
+            assert "s3cret" not in str(caught.value)
+            token.unlink()
+            with pytest.raises(FetchError, match=r"No such file or directory: .*token"):
+                mirror.fetch(None)
         assert "s3cret" not in repr(GitSource(url, auth="hub:s3cret"))
+
+
+def test_a_bearer_token_is_sent_as_it_is(repo: ConfigRepo, tmp_path: Path) -> None:
+    with (
+        GitHttpServer(repo.path) as server,
+        Mirror(tmp_path / "a", GitSource(server.url(repo.remote_path), auth="Bearer a:b")) as mirror,
+    ):
+        mirror.fetch(None)
+        assert set(server.authorizations) == {"Bearer a:b"}
 
 
 def test_what_is_not_there_is_missing_not_corrupt(home: Path, repo: ConfigRepo) -> None:

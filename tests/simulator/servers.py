@@ -75,7 +75,8 @@ class _Server(ThreadingHTTPServer):
 class GitHttpServer:
     """Smart HTTP for every repository under `root`, on 127.0.0.1; a context manager.
 
-    `requests` lists what was asked as `(method, path with query, protocol header)`. With `auth="user:password"` it wants
+    `requests` lists what was asked as `(method, path with query, protocol header)`, `authorizations` with which
+    credentials. With `auth="user:password"` it wants
     basic credentials; with `old_protocol` it speaks version 0 only,
     with `tls` it is https. `fault` may be set at any time; TRUNCATE
     and FLIP spoil answers with a pack only.
@@ -94,6 +95,7 @@ class GitHttpServer:
             self.tls.load_cert_chain(tls.certificate, tls.key)
         self.fault: Fault | None = None
         self.requests: list[tuple[str, str, str]] = []
+        self.authorizations: list[str] = []
         self.stopped = threading.Event()
         self._server = _Server(self)
         self.port = int(self._server.server_address[1])
@@ -142,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         owner = self.server.owner
         body = self._body()
+        owner.authorizations.append(self.headers.get("Authorization", ""))
         owner.requests.append((self.command, self.path, self.headers.get("Git-Protocol", "")))
         fault = owner.fault
         if fault is not None and fault not in BAD_PACK:

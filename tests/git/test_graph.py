@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from livecfg.errors import FetchError
+from livecfg.git.graph import changed_entries, entries_of_tree, links_of_commit, time_of_commit
+
+
+def tree(entries: dict[bytes, tuple[bytes, bytes]]) -> bytes:
+    ordered = sorted(entries.items(), key=lambda e: e[0] + (b"/" if e[1][0] == b"40000" else b""))
+    return b"".join(mode + b" " + name + b"\0" + below for name, (mode, below) in ordered)
+
+
+@pytest.mark.parametrize("id_length", [40, 64])
+def test_the_quick_difference_of_trees_is_the_difference_of_their_entries(id_length: int) -> None:
+    rng = random.Random(9)
+    # ids from few bytes, so that equal runs, digits, blanks and NULs occur inside them
+    alphabet = [b"\0", b"1", b" ", b"0", b"a", b"\xff"]
+
+    def some_id() -> bytes:
+        return b"".join(rng.choices(alphabet, k=id_length // 2))
+
+    for _ in range(3000):
+        entries = {b"n%d" % n: (rng.choice([b"100644", b"40000"]), some_id()) for n in rng.sample(range(30), rng.randrange(12))}
+        changed = dict(entries)
+        for name in rng.sample(sorted(changed), min(len(changed), rng.randrange(3))):
+            if rng.random() < 0.4:
+                del changed[name]
+            else:
+                changed[name] = (rng.choice([b"100644", b"40000", changed[name][0]]), some_id())
+        if rng.random() < 0.5:
+            changed[b"n%d" % rng.randrange(30)] = (b"100644", some_id())
+        new, old = tree(changed), tree(entries)
+        before = {name: (mode, below) for mode, name, below in entries_of_tree(old, id_length)}
+        wanted = sorted(
+            (mode, below, before[name][1] if mode == b"40000" and before.get(name, (b"",))[0] == b"40000" else "")
+            for mode, name, below in entries_of_tree(new, id_length)
+            if before.get(name) != (mode, below)
+        )
+        assert sorted(changed_entries(new, old, id_length)) == wanted
+
+
+@pytest.mark.parametrize("content", [b"x", b"100644 a\0short", b"100644 a\0" + b"i" * 20 + b"tail", b"100644a\0" + b"i" * 20])
+def test_bytes_that_are_no_tree_are_a_fetch_error(content: bytes) -> None:
+    with pytest.raises(FetchError):
+        entries_of_tree(content)
+    with pytest.raises(FetchError):
+        changed_entries(content, b"", 40)
+
+
+def test_links_and_time_are_read_from_the_headers_only() -> None:
+    commit = (
+        b"tree "
+        + b"a" * 40
+        + b"\nparent "
+        + b"b" * 40
+        + b"\nauthor x <y> 1 +0000\ncommitter x <y> 5 +0000\n\nparent "
+        + b"c" * 40
+    )
+    assert links_of_commit(commit) == ("a" * 40, "b" * 40)
+    assert time_of_commit(commit + b"\ncommitter x <y> 9 +0000\n") == 5
+    with pytest.raises(FetchError):
+        links_of_commit(b"author x")

@@ -2,24 +2,100 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import click
 
-VERBS = {"hub": "hub", "fleet": "fleet", "demo": "demo"}
+# verb → (module:attribute, one line for --help), by the groups in which --help shows them
+VERBS: dict[str, dict[str, tuple[str, str]]] = {
+    "Start": {
+        "demo": ("demo:demo", "Run a local repository, a 4-worker app and a hub; nothing leaves the machine"),
+        "init": ("init:init", "Create a configuration repository: layout, policy, first key, first signed commit"),
+        "status": ("look:status", "What this host serves: revision, age, source, refused commits, overrides"),
+    },
+    "Look": {
+        "get": ("look:get", "Print the effective value of a key for a service and env"),
+        "explain": ("look:explain", "Say where a value comes from, or what an error code means"),
+        "diff": ("look:diff", "Show the effective difference between two revisions, or HEAD and the files"),
+        "log": ("look:log", "History of the branch or of a key, with author and signer"),
+    },
+    "Change": {
+        "set": ("change:set_", "Edit one key (comments kept), check it, commit and sign"),
+        "commit": ("change:commit", "Check the working tree, then make a signed commit"),
+        "adopt": ("change:adopt", "Vouch for a landed or skipped commit by name"),
+    },
+    "Check": {
+        "check": ("check:check", "Everything CI needs: syntax, schema, policy, flags"),
+        "verify": ("check:verify", "Verify signatures and policy of commits, offline"),
+        "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
+        "root": ("keys:root", "Write the trusted root file for applications"),
+    },
+    "Flags": {"flags": ("flags:flags", "List and evaluate flags")},
+    "Fleet": {
+        "fleet": ("fleet:fleet", "Who serves what; wait until all have switched"),
+        "hub": ("hub:hub", "Run the hub"),
+    },
+    "Tooling": {"version": ("look:version", "Versions of livecfg, Python and what matters")},
+}
+_ALL = {verb: row for group in VERBS.values() for verb, row in group.items()}
 
 
 class _Verbs(click.Group):
+    """Loads a verb's module when it is used; groups them in --help."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(VERBS)
+        return list(_ALL)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        if cmd_name not in VERBS:
+        if cmd_name not in _ALL:
             return None
-        command: click.Command = getattr(import_module(f"livecfg.cli.{VERBS[cmd_name]}"), cmd_name)
+        module, _, attribute = _ALL[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"livecfg.cli.{module}"), attribute)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        for group, verbs in VERBS.items():
+            with formatter.section(group):
+                formatter.write_dl([(verb, text) for verb, (_, text) in verbs.items()])
 
-@click.group(cls=_Verbs)
-def main() -> None:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name not in _ALL and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, _ALL, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
     """Live, typed, signed configuration and feature flags, straight from Git."""
+
+
+def main(prog_name: str = "livecfg") -> None:
+    """Run the command; errors of the user's are one line, an interrupt is exit 130."""
+    from livecfg.errors import FetchError, LivecfgError, RefusedError
+
+    try:
+        code = group.main(prog_name=prog_name, standalone_mode=False)
+        raise SystemExit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        raise SystemExit(2) from None
+    except RefusedError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(1) from None
+    except FetchError as error:
+        click.echo(f"livecfg: {error}", err=True)
+        raise SystemExit(4) from None
+    except LivecfgError as error:
+        click.echo(f"livecfg: {error}", err=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,154 @@
+"""What a service gets in an env from a tree: the same loader that applications use, over a clone or its working files."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from livecfg.cli.clone import MANIFEST
+from livecfg.cli.output import fail
+from livecfg.document import read
+from livecfg.errors import RefusedError
+from livecfg.layers import Manifest, Process
+from livecfg.loader import Scope, UnsafeTree, load
+from livecfg.refusal import Code, Refusal
+from livecfg.revision import Objects, Revision
+from livecfg.signals import Signals
+from livecfg.trust.tree import lookup, walk
+from livecfg.validation import validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from livecfg.snapshot import Snapshot
+
+
+class AnyModel(BaseModel):
+    """Takes whatever the layers hold: for checks without the application's model."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+def model_named(name: str) -> type[BaseModel]:
+    """Import `module:Model`; the current folder counts as a place for modules."""
+    if not name:
+        return AnyModel
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        fail(f"--model: expected module:Model, got {name!r}")
+    sys.path.insert(0, "")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        fail(f"--model {name}: {error}")
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        fail(f"--model {name}: not a pydantic model")
+    return found
+
+
+def working_tree(path: Path) -> tuple[Objects, str]:
+    """Hash the files of a folder as they are now; give them as objects, and the id of their tree."""
+    from livecfg.git.worktree import WorkingTree
+
+    tree = WorkingTree(path)
+    tree_id = tree.tree_id()
+    return tree.objects, tree_id
+
+
+def snapshot_of(objects: Objects, tree: str, process: Process, model: type[BaseModel] = AnyModel) -> Snapshot[Any]:
+    """Load a tree as `process` would, without judging who made it.
+
+    Raises:
+        RefusedError: every fault, with file, line and column.
+
+    """
+    scope: Scope[Any] = Scope(model, process, Signals(), lambda: int(time.time()))
+    return load(UnsafeTree(Revision("local", tree), tree), objects, scope)
+
+
+def manifest_of(objects: Objects, tree: str) -> Manifest:
+    """Read the manifest of a tree.
+
+    Raises:
+        RefusedError: it is missing or malformed.
+
+    """
+    entry = lookup(objects, tree, MANIFEST)
+    if entry is None:
+        raise RefusedError(
+            Refusal(Code.MANIFEST, "the repository has no manifest", path=MANIFEST, advice="`livecfg init` makes one")
+        )
+    return validate(Manifest, read(objects.read(entry.id, "blob"), MANIFEST), Code.MANIFEST)
+
+
+def processes_in(objects: Objects, tree: str, service: str = "", env: str = "") -> list[Process]:
+    """Give every (service, env) that the layers of the manifest have a file for, narrowed by what is asked for."""
+    templates = manifest_of(objects, tree).layers
+    pairs: set[tuple[str, str]] = set()
+    services: set[str] = set()
+    for path, _ in walk(objects, tree):
+        named = [found.groupdict() for template in templates if (found := _pattern(template).fullmatch(path))]
+        services |= {names["service"] for names in named if "service" in names}
+        if named and all("env" in names for names in named):  # base.yaml is no env: another template names it, too
+            pairs |= {(names["service"], names["env"]) for names in named if "service" in names}
+    envs = {e for _, e in pairs} | ({env} if env else set())
+    lonely = services - {s for s, _ in pairs}
+    pairs |= {(s, e) for s in lonely for e in (sorted(envs) or ["default"])}
+    if service and env:
+        pairs.add((service, env))
+    wanted = sorted(p for p in pairs if service in {"", p[0]} and env in {"", p[1]})
+    return [Process(s, e) for s, e in wanted]
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    seen: set[str] = set()
+    text = ""
+    for part in re.split(r"(\{[^{}]*\})", template):
+        name = part[1:-1]
+        if part.startswith("{") and name in {"service", "env"}:
+            text += f"(?P={name})" if name in seen else f"(?P<{name}>[a-z0-9][a-z0-9_-]*)"
+            seen.add(name)
+        else:
+            text += "[^/]+" if part.startswith("{") else re.escape(part)
+    return re.compile(text)
+
+
+def one_process(objects: Objects, tree: str, service: str, env: str) -> Process:
+    """Give the process that is asked for; asks back when there are several."""
+    found = processes_in(objects, tree, service, env)
+    if len(found) != 1:
+        names = ", ".join(f"{p.service}/{p.env}" for p in found) or "none"
+        fail(f"which service and env? give --service and --env (there are: {names})")
+    return found[0]
+
+
+def plain(value: Any) -> Any:
+    """Turn a config value into JSON-ready data; secrets stay masked."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def value_at(snapshot: Snapshot[Any], key: str) -> Any:
+    """Give the value of a dotted key.
+
+    Raises:
+        KeyError: there is none.
+
+    """
+    value = plain(snapshot.config)
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise KeyError(key)
+        value = value[part]
+    return value
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings to dotted keys."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value} if prefix else {}
+    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}.{key}" if prefix else key).items()}

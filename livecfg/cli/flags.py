@@ -1,0 +1,100 @@
+"""`livecfg flags list|eval`: what is declared, and what a caller would get."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from livecfg.cli.clone import Clone
+from livecfg.cli.look import scope_options
+from livecfg.cli.output import Exit, envelope, fail, output_option
+
+
+@click.group("flags")
+def flags() -> None:
+    """List and evaluate flags."""
+
+
+def _snapshot(service: str, env: str, rev: str) -> Any:
+    from livecfg.cli.effective import one_process, snapshot_of
+
+    clone = Clone()
+    tree = clone.commit(clone.resolve(rev)).tree
+    return snapshot_of(clone, tree, one_process(clone, tree, service, env))
+
+
+@flags.command("list")
+@scope_options
+@output_option("json")
+def list_(service: str, env: str, rev: str, output: str) -> None:
+    """Show every flag and split of a service, with state and variants."""
+    snapshot = _snapshot(service, env, rev)
+    rows = [
+        {"key": key, "kind": "flag", "state": str(flag.state), "variants": list(flag.variants)}
+        for key, flag in sorted(snapshot.flags.items())
+    ]
+    rows += [
+        {"key": key, "kind": "split", "state": "ENABLED", "variants": list(s.arms)} for key, s in sorted(snapshot.splits.items())
+    ]
+    if output == "json":
+        envelope("flags list", rows)
+        return
+    width = max((len(str(r["key"])) for r in rows), default=0)
+    for r in rows:
+        click.echo(f"{str(r['key']).ljust(width)}  {r['kind']:<5}  {r['state']:<8}  {', '.join(r['variants'])}")
+
+
+@flags.command("eval")
+@click.argument("key")
+@click.option(
+    "--ctx",
+    "attributes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An attribute (dots nest; VALUE as YAML); targetingKey is the unit.",
+)
+@click.option("--why", is_flag=True, help="Show the rule's trace.")
+@scope_options
+@output_option("json")
+def eval_(key: str, attributes: tuple[str, ...], why: bool, service: str, env: str, rev: str, output: str) -> None:
+    """Evaluate the flag or split KEY for a context."""
+    from livecfg.flags.evaluate import explain
+
+    snapshot = _snapshot(service, env, rev)
+    context = _context(attributes)
+    if key in snapshot.splits:
+        result = snapshot.splits[key].evaluate(context, rev)
+    elif key in snapshot.flags:
+        flag = snapshot.flags[key]
+        default = next(iter(flag.variants.values()), None)
+        result = flag.evaluate(context, default, rev)
+    else:
+        fail(f"{key} is no flag or split of this service; `livecfg flags list` shows them", Exit.FINDINGS)
+    if output == "json":
+        names = ("value", "variant", "reason", "error_code", "rule", "bucket")
+        envelope("flags eval", {"key": key} | {name: getattr(result, name) for name in names})
+        return
+    error = f", {result.error_code}" if result.error_code else ""
+    click.echo(
+        f"{key} = {json.dumps(result.value)}   variant {result.variant or '(the default of the caller)'}, {result.reason}{error}"
+    )
+    if why and key in snapshot.flags:
+        click.echo(str(explain(snapshot.flags[key], default, context, rev)))
+
+
+def _context(attributes: tuple[str, ...]) -> dict[str, Any]:
+    from livecfg.document import read
+
+    context: dict[str, Any] = {}
+    for pair in attributes:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            fail(f"--ctx: expected NAME=VALUE, got {pair!r}")
+        inner = context
+        *outer, last = name.split(".")
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        inner[last] = read(text.encode(), "--ctx").value
+    return context

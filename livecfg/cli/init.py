@@ -1,0 +1,192 @@
+"""`livecfg init`: a good configuration repository, with its first signed commit; running it again changes nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livecfg.cli.clone import Clone, load_key, signing_key
+from livecfg.cli.output import fail, talk
+
+_MANIFEST = """\
+# Which files count for whom; needs the root people like everything under .livecfg/.
+version: 1
+layers:                                   # later wins
+  - config/_shared/base.yaml
+  - "config/{service}/base.yaml"
+  - "config/{service}/{env}.yaml"
+flags: [flags/_shared/**, "flags/{service}/**"]
+splits: [splits/_shared/**, "splits/{service}/**"]
+fractional: v2
+"""
+_POLICY = """\
+# Who may change what. Every rule that matches a path must hold; a path that no rule matches is denied.
+version: 1
+repo_id: "{repo_id}"   # never changes
+root: {{people: [{person}], threshold: 1}}           # who may change .livecfg/** and livecfg.yaml
+teams: {{}}
+rules:
+  - {{id: all, paths: ["**"], allow: ["*"]}}
+  # - {{id: prod, paths: ["config/*/prod.yaml"], allow: [payments], threshold: 2, four_eyes: true}}
+protected: {{envs: [], keys: []}}          # no unverified source and no LIVECFG_SET in these environments
+"""
+_CI = """\
+# Runs what every process runs before it applies a revision.
+name: livecfg
+on: [push, pull_request]
+jobs:
+  check:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+        with: {fetch-depth: 0}
+      - uses: actions/setup-python@v5
+        with: {python-version: "3.13"}
+      - run: pip install livecfg
+      - run: livecfg check -o github
+"""
+_HOOK = """\
+#!/bin/sh
+# Written by livecfg init: names repository and branch in each message, so that a signature counts only here (bind_ref).
+ref=$(git symbolic-ref --quiet HEAD) || exit 0
+repo_id=$(sed -n 's/^repo_id: *"\\{0,1\\}\\([0-9a-f]\\{32\\}\\).*/\\1/p' .livecfg/policy.yaml)
+[ -n "$repo_id" ] || exit 0
+git interpret-trailers --in-place --if-exists doNothing --trailer "Livecfg-Ref: $repo_id ${ref#refs/heads/}" "$1"
+"""
+_README = """\
+# Configuration
+
+Every change is a signed commit. `livecfg check` before you commit, `livecfg set KEY VALUE --service S --env E` to edit and
+commit in one step, `livecfg verify` to see who stands behind what. Rules are in `.livecfg/policy.yaml`.
+"""
+
+
+@click.command("init")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.option("--person", default="", help="Who you are in the policy, like ana@acme; default: your Git address.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="An SSH private key to sign with; default: yours, or a new one.",
+)
+@click.option("--service", default="app", show_default=True, help="The first service.")
+@click.option(
+    "--trusted-root", type=click.Path(path_type=Path, dir_okay=False), help="Where to write it; default: beside DIRECTORY."
+)
+def init(directory: Path, person: str, key: Path | None, service: str, trusted_root: Path | None) -> None:
+    """Create a configuration repository in DIRECTORY: manifest, policy, first key, first signed commit."""
+    clone = _repository(directory)
+    root_file = trusted_root or clone.root.parent / "trusted_root.yaml"
+    if (clone.root / ".livecfg/policy.yaml").exists():
+        click.echo(f"{clone.root} is a configuration repository already; nothing was changed")
+        return
+    if clone.head():
+        fail(f"{clone.root} has commits, but no .livecfg/policy.yaml; start from an empty folder, and copy your files in")
+    private, path = _key(clone, key)
+    from livecfg.trust.signatures import public_line
+
+    public = public_line(private)
+    person = person or clone.config(("user",), "email") or os.environ.get("GIT_AUTHOR_EMAIL", "")
+    if not person:
+        fail("who are you? give --person you@company, or git config user.email")
+    _configure(clone, path, person)
+    repo_id = secrets.token_hex(16)
+    files = _files(person, public, service, repo_id)
+    for name, text in files.items():
+        target = clone.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            target.write_text(text)
+    _install_hook(clone)
+    clone.stage(list(files))
+    commit = clone.make_commit(f"Found the configuration\n\nLivecfg-Ref: {repo_id} {_branch(clone)}", private)
+    root_file.write_text(_trusted_root(repo_id, person, public))
+    click.echo(f"{clone.root}: first signed commit {commit[:10]} by {person}")
+    click.echo(f"{root_file}: ship this file with your application; never keep it in the configuration repository")
+    talk(f"next: git -C {clone.root} remote add origin URL && git -C {clone.root} push -u origin {_branch(clone)}")
+
+
+def _files(person: str, public: str, service: str, repo_id: str) -> dict[str, str]:
+    return {
+        "livecfg.yaml": _MANIFEST,
+        ".livecfg/policy.yaml": _POLICY.format(repo_id=repo_id, person=person),
+        ".livecfg/allowed_signers": f"{person} {public}\n",
+        ".gitattributes": "* -text\n",
+        ".github/workflows/livecfg.yaml": _CI,
+        "README.md": _README,
+        "config/_shared/base.yaml": "# Values of every service.\n",
+        f"config/{service}/base.yaml": "# Values of every environment; prod.yaml and the like come on top.\n",
+    }
+
+
+def _repository(directory: Path) -> Clone:
+    from dulwich.repo import Repo
+
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / ".git").exists():
+        Repo.init(str(directory), default_branch=b"main").close()
+    return Clone(directory)
+
+
+def _key(clone: Clone, given: Path | None) -> tuple[Any, Path]:
+    """The key to sign with: the one given, the configured one, or a new Ed25519 key in ~/.ssh."""
+    if given is not None or os.environ.get("LIVECFG_KEY") or clone.config(("user",), "signingkey"):
+        return signing_key(clone, given)
+    path = Path("~/.ssh/livecfg_ed25519").expanduser()
+    if not path.exists():
+        make_key(path)
+        talk(f"made the key {path}, without a passphrase; `ssh-keygen -p -f {path}` sets one")
+    return load_key(path), path
+
+
+def make_key(path: Path) -> None:
+    """Write a new Ed25519 key pair in OpenSSH's format."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    from livecfg.trust.signatures import public_line
+
+    made = Ed25519PrivateKey.generate()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - from a descriptor
+        file.write(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    path.with_name(path.name + ".pub").write_text(public_line(made) + "\n")
+
+
+def _configure(clone: Clone, key: Path, person: str) -> None:
+    """Set up plain git in this repository, so that `git commit` signs and `git log --show-signature` verifies."""
+    config = clone.repo.get_config()
+    for section, name, value in (
+        (("gpg",), "format", "ssh"),
+        (("gpg", "ssh"), "allowedSignersFile", ".livecfg/allowed_signers"),
+        (("user",), "signingkey", str(key.resolve())),
+        (("commit",), "gpgsign", "true"),
+    ):
+        config.set(tuple(s.encode() for s in section), name.encode(), value.encode())
+    if not clone.config(("user",), "email"):
+        config.set((b"user",), b"email", person.encode())
+    if not clone.config(("user",), "name"):
+        config.set((b"user",), b"name", person.partition("@")[0].encode())
+    config.write_to_path()
+
+
+def _install_hook(clone: Clone) -> None:
+    hook = Path(clone.repo.controldir()) / "hooks" / "commit-msg"
+    if not hook.exists():
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(_HOOK)
+        hook.chmod(0o755)
+
+
+def _branch(clone: Clone) -> str:
+    names, _ = clone.repo.refs.follow(b"HEAD")  # type: ignore[arg-type]  # dulwich's NewType
+    return names[-1].decode().removeprefix("refs/heads/")
+
+
+def _trusted_root(repo_id: str, person: str, public: str) -> str:
+    return f'version: 1\nrepo_id: "{repo_id}"\nthreshold: 1\npeople:\n  {person}: [{public}]\n'

@@ -1,0 +1,234 @@
+"""The command over real repositories; what it makes, plain git calls good."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livecfg.cli.codes import CODES
+from livecfg.cli.edit import set_in_text
+from livecfg.document import read
+from livecfg.refusal import Code
+from tests.simulator.repo import isolated
+
+ROOT = Path(__file__).parents[2]
+PROD = "config/checkout/prod.yaml"
+
+
+class Desk:
+    """A person's machine: a home of its own, a repository made by `livecfg init`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.home = path / "home"
+        self.home.mkdir()
+        self.conf = path / "conf"
+        self.environ = isolated(self.home) | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "HOME": str(self.home)}
+        self.environ |= {"GIT_AUTHOR_NAME": "Ana", "GIT_AUTHOR_EMAIL": "ana@acme", "LIVECFG_HOME": str(self.home / "livecfg")}
+
+    def run(self, *words: str, at: Path | None = None, code: int = 0, **environ: str) -> str:
+        command = [sys.executable, "-m", "livecfg", *words]
+        done = subprocess.run(
+            command, cwd=at or self.conf, env=self.environ | environ, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        self.talk = done.stderr
+        return done.stdout
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        found = json.loads(self.run(*words, "-o", "json", code=code))
+        assert found["schema"] == "livecfg/cli/v1"
+        return found
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=self.conf, env=self.environ, capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+    def write(self, name: str, text: str) -> None:
+        path = self.conf / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    desk.run("init", "conf", "--service", "checkout", "--person", "ana@acme", at=tmp_path)
+    return desk
+
+
+def test_init_makes_a_repository_whose_first_commit_plain_git_calls_good(desk: Desk) -> None:
+    assert 'Good "git" signature for ana@acme' in desk.git("log", "--show-signature")
+    assert desk.git("status", "--short") == ""
+    assert "error" not in desk.git("fsck", "--strict")
+    assert desk.run("check").startswith("ok")
+    assert desk.run("verify").startswith("ok: 1 commits")
+
+
+def test_init_again_changes_nothing_and_says_so(desk: Desk) -> None:
+    before = desk.git("rev-parse", "HEAD")
+    assert "nothing was changed" in desk.run("init", "conf", at=desk.path)
+    assert (desk.git("rev-parse", "HEAD"), desk.git("status", "--short")) == (before, "")
+
+
+def test_set_edits_one_key_and_leaves_comments_and_order_alone(desk: Desk) -> None:
+    desk.write(PROD, "# why\npayment:\n  retries: 3   # few\n  timeout_ms: 5  # short\nname: shop\n")
+    desk.run("commit", "-m", "Add prod")
+    desk.run("set", "payment.timeout_ms", "300")
+    assert (desk.conf / PROD).read_text() == "# why\npayment:\n  retries: 3   # few\n  timeout_ms: 300  # short\nname: shop\n"
+    assert desk.git("log", "-1", "--format=%G? %s").split() == ["G", "Set", "payment.timeout_ms", "to", "300", "in", PROD]
+    assert desk.git("status", "--short") == ""
+    assert desk.run("get", "payment.timeout_ms") == "300\n"
+    assert "nothing was changed" in desk.run("set", "payment.timeout_ms", "300")
+
+
+def test_set_with_a_model_refuses_what_does_not_fit_and_puts_the_file_back(desk: Desk) -> None:
+    desk.write(PROD, "timeout_ms: 5\n")
+    desk.run("commit", "-m", "Add prod")
+    (desk.path / "settings.py").write_text("from pydantic import BaseModel\nclass Shop(BaseModel):\n    timeout_ms: int = 1\n")
+    path = f"{ROOT}:{desk.path}"
+    shown = desk.run("set", "timeout_ms", "fast", "--env", "prod", "--model", "settings:Shop", code=1, PYTHONPATH=path)
+    assert f"{PROD}:1:13" in shown
+    assert "LC202" in shown
+    assert (desk.conf / PROD).read_text() == "timeout_ms: 5\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "value", "after"),
+    [
+        ("", "a.b", "1", "a:\n  b: 1\n"),
+        ("# only a comment\n", "a", "1", "# only a comment\na: 1\n"),
+        ("# c\n{}\n", "a", "1", "# c\na: 1\n"),
+        ("a: 1\n", "b", "x y", 'a: 1\nb: "x y"\n'),
+        ("a:\n  b: 1 # x\nc: 2\n", "a.d", "3", "a:\n  b: 1 # x\n  d: 3\nc: 2\n"),
+        ("a: 'old'  # c\n", "a", "true", "a: true  # c\n"),
+        ('a: "x"\n', "a", "'y: z'", 'a: "y: z"\n'),
+        ("a: {b: 1, c: 2}\n", "a.b", "9", "a: {b: 9, c: 2}\n"),
+        ("a:\n  b: 1\n", "a.b", "[1, 2]", "a:\n  b: [1, 2]\n"),
+    ],
+)
+def test_one_key_of_a_text_is_set_in_place(before: str, key: str, value: str, after: str) -> None:
+    assert set_in_text(before, key, value, "a.yaml") == after
+
+
+def test_a_structural_edit_keeps_comments_too() -> None:
+    after = set_in_text("# top\na: 1  # one\nb:\n  - x  # item\n", "a.c.d", "2", "a.yaml")
+    assert read(after.encode(), "a.yaml").value == {"a": {"c": {"d": 2}}, "b": ["x"]}
+    assert "# top" in after
+    assert "# item" in after
+
+
+def test_check_names_every_fault_with_its_place_for_people_machines_and_github(desk: Desk) -> None:
+    desk.write(PROD, "a: yes\n")
+    desk.write("flags/checkout/f.yaml", "flags:\n  f: {state: ON}\n")
+    text = desk.run("check", code=1)
+    assert f"{PROD}:1:4" in text
+    assert "LC212" in text
+    assert "errors in" in text
+    found = desk.json("check", code=1)
+    assert {f["path"] for f in found["findings"]} == {PROD, "flags/checkout/f.yaml"}
+    github = desk.run("check", "-o", "github", code=1)
+    assert f"::error file={PROD},line=1,col=4,title=LC212::" in github
+
+
+def test_commit_refuses_a_faulty_tree_and_commits_nothing(desk: Desk) -> None:
+    before = desk.git("rev-parse", "HEAD")
+    desk.write(PROD, "a: 1\na: 2\n")
+    assert "LC211" in desk.run("commit", "-m", "Twice", code=1)
+    assert desk.git("rev-parse", "HEAD") == before
+
+
+def test_verify_finds_the_unsigned_commit_and_adopting_it_mends(desk: Desk) -> None:
+    desk.write(PROD, "a: 1\n")
+    desk.git("add", "-A")
+    desk.git("-c", "commit.gpgsign=false", "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "-m", "by hand")
+    bad = desk.git("rev-parse", "HEAD").strip()
+    found = desk.json("verify", code=1)
+    assert [(f["code"], f["commit"]) for f in found["findings"]] == [("LC301", bad)]
+    desk.run("adopt", "HEAD")
+    assert desk.run("verify", "HEAD~1..HEAD").startswith("ok")
+
+
+def test_explain_says_where_a_value_comes_from(desk: Desk) -> None:
+    desk.write("config/checkout/base.yaml", "timeout_ms: 1\n")
+    desk.write(PROD, "timeout_ms: 5\n")
+    desk.run("commit", "-m", "Raise it")
+    data = desk.json("explain", "timeout_ms")["data"]
+    assert (data["path"], data["line"], data["column"], data["value"]) == (PROD, 1, 13, 5)
+    assert (data["signers"], data["subject"]) == (["ana@acme"], "Raise it")
+    assert data["losers"] == ["config/checkout/base.yaml"]
+
+
+def test_diff_and_log_speak_of_effective_values(desk: Desk) -> None:
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "One")
+    desk.write(PROD, "# reformatted\na:   2\n")
+    assert desk.json("diff", code=1)["data"] == [{"service": "checkout", "env": "prod", "key": "a", "old": 1, "new": 2}]
+    desk.run("commit", "-m", "Two")
+    assert desk.run("diff", "HEAD") == ""
+    assert [row["value"] for row in desk.json("log", "a")["data"]] == [2, 1]
+    assert [row["signer"] for row in desk.json("log")["data"]] == ["ana@acme"] * 3
+
+
+def test_keys_are_added_listed_and_revoked_as_signed_changes(desk: Desk) -> None:
+    key = desk.path / "bo"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    desk.run("keys", "add", "bo@acme", f"{key}.pub")
+    assert [row["person"] for row in desk.json("keys", "list")["data"]] == ["ana@acme", "bo@acme"]
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "By Bo", "--key", str(key))
+    assert desk.run("verify").startswith("ok")
+    desk.run("keys", "revoke", "bo@acme")
+    assert [row["person"] for row in desk.json("keys", "list")["data"]] == ["ana@acme"]
+    assert "LC313" in desk.run("keys", "revoke", "ana@acme", code=1)  # would lock everybody out
+    assert desk.git("status", "--short") == ""
+
+
+def test_root_export_gives_the_file_that_init_wrote(desk: Desk) -> None:
+    assert desk.run("root", "export") == (desk.path / "trusted_root.yaml").read_text()
+    assert "payload_sha256" in desk.run("root", "export", "--anchor")
+
+
+def test_flags_are_listed_and_evaluated(desk: Desk) -> None:
+    rule = '{"if": [{"==": [{"var": "plan"}, "pro"]}, "on", "off"]}'
+    flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off", "targeting": json.loads(rule)}
+    desk.write("flags/checkout/f.json", json.dumps({"flags": {"f": flag}}))
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "A flag")
+    assert [row["key"] for row in desk.json("flags", "list")["data"]] == ["f"]
+    data = desk.json("flags", "eval", "f", "--ctx", "plan=pro")["data"]
+    assert (data["value"], data["variant"], data["reason"]) == (True, "on", "TARGETING_MATCH")
+    assert desk.json("flags", "eval", "f")["data"]["value"] is False
+    assert "targeting.if" in desk.run("flags", "eval", "f", "--why")
+
+
+def test_every_code_is_explained() -> None:
+    assert set(CODES) == set(Code)
+
+
+def test_help_starts_without_the_heavy_libraries_and_names_every_verb() -> None:
+    script = (
+        "import sys\nfrom livecfg.cli import main\nsys.argv = ['livecfg', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules} & {'grpc', 'dulwich', 'cryptography', 'yaml', 'watchdog'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip().endswith("[]")
+    assert all(verb in done.stdout for verb in ("init", "check", "verify", "fleet", "explain"))
+
+
+def test_a_mistyped_verb_is_guessed(desk: Desk) -> None:
+    desk.run("chek", code=2)
+    assert "Did you mean 'check'" in desk.talk
+
+
+def test_outside_a_repository_the_command_says_what_to_do(desk: Desk) -> None:
+    desk.run("log", at=desk.home, code=2)
+    assert "livecfg init" in desk.talk

@@ -28,7 +28,10 @@ FLAGS = """
 metadata: {flagSetId: checkout}
 flags:
   beta:
-    {state: ENABLED, variants: {"on": true, "off": false}, defaultVariant: "off", targeting: {if: [{"==": [{var: plan}, pro]}, "on"]}}
+    state: ENABLED
+    variants: {"on": true, "off": false}
+    defaultVariant: "off"
+    targeting: {if: [{"==": [{var: plan}, pro]}, "on"]}
   copy: {state: ENABLED, variants: {a: A, b: B}, defaultVariant: a, metadata: {owner: ana}}
   limit: {state: ENABLED, variants: {few: 10, many: 1000}, defaultVariant: few}
   ratio: {state: ENABLED, variants: {half: 0.5}, defaultVariant: half}

@@ -1,0 +1,161 @@
+"""What must hold for every flag that loads and every context, whatever is in it."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections import UserDict
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from livecfg.errors import RefusedError
+from livecfg.flags.bucketing import bucket_v2, encode, first_hash
+from livecfg.flags.operators import OPERATORS
+from livecfg.testing import snapshot
+
+
+class Hostile:
+    """Raises whatever is asked of it."""
+
+    def __eq__(self, _: object) -> bool:
+        raise ValueError("no")
+
+    __hash__ = None  # type: ignore[assignment]  # as hostile as it gets
+
+    def __bool__(self) -> bool:
+        raise ValueError("no")
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+    __repr__ = __str__
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+NAMES = st.sampled_from(["a", "b", "a.b", "l.0", "targetingKey", "$flagd.timestamp", "$flagd.flagKey", "$flagd", ""])
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**6), 10**6),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.sampled_from(["", "0", "1", "a", "true", "1.2.3", "é", "x" * 40]),
+)
+
+
+def _operation(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    operands = st.one_of(st.lists(inner, max_size=4), inner)
+    known = st.dictionaries(st.sampled_from(sorted(OPERATORS)), operands, min_size=1, max_size=1)
+    arms = st.lists(st.lists(inner, max_size=3), min_size=1, max_size=3)
+    return st.one_of(
+        known,
+        known,
+        st.builds(lambda name: {"var": name}, NAMES),
+        st.builds(lambda by, more: {"fractional": [*by, *more]}, st.lists(inner, max_size=1), arms),
+        st.builds(lambda v, r, w: {"sem_ver": [v, r, w]}, inner, st.sampled_from(["=", "<", "^", "~", "?"]), inner),
+        st.lists(inner, max_size=3),
+        st.just({"$ref": "shared"}),
+        st.just({"$ref": "loop"}),
+        st.just({"unknown": [1]}),
+        st.just({}),
+    )
+
+
+RULES = st.recursive(SCALARS, _operation, max_leaves=12)
+ODD = st.one_of(
+    SCALARS,
+    st.just(float("nan")),
+    st.just(float("inf")),
+    st.just(10**400),
+    st.binary(max_size=3),
+    st.builds(Hostile),
+    st.just(Colour.RED),
+    st.builds(object),
+    st.just({1, 2}),
+    st.just("\ud800"),
+)
+VALUES = st.recursive(
+    ODD, lambda v: st.one_of(st.lists(v, max_size=3), st.dictionaries(st.sampled_from(["a", "b", "0"]), v, max_size=3))
+)
+CONTEXTS = st.one_of(
+    st.dictionaries(st.sampled_from(["a", "b", "l", "targetingKey", "$flagd"]), VALUES, max_size=5),
+    st.builds(UserDict, st.dictionaries(st.sampled_from(["a", "b", "targetingKey"]), VALUES, max_size=3)),
+    st.none(),
+    st.just([]),
+    st.just("text"),
+)
+VARIANTS = st.sampled_from(
+    [
+        {"a": True, "true": False},
+        {"a": "A", "true": "T", "1": "one"},
+        {"a": 1, "b": 2},
+        {"a": 1, "b": 2.5},
+        {"a": {"x": [1]}, "true": {}},
+        {"a": 1, "b": "mixed"},
+    ]
+)
+DEFAULTS = st.one_of(st.booleans(), st.text(max_size=2), st.integers(), st.floats(), st.just({}), st.just([]), st.none())
+
+
+@settings(max_examples=400, deadline=None)
+@given(RULES, VARIANTS, CONTEXTS, DEFAULTS, st.sampled_from(["v2", "v3"]), st.sampled_from([None, "a", "gone"]))
+def test_evaluation_never_raises_and_gives_the_type_of_the_default(
+    rule: Any, variants: dict[str, Any], context: Any, default: Any, fractional: Any, first: str | None
+) -> None:
+    flag = {"state": "ENABLED", "variants": variants, "defaultVariant": first, "targeting": {"if": [rule, rule, {"!": [rule]}]}}
+    shared = {"shared": {"==": [{"var": "a"}, "a"]}, "loop": {"!": [{"$ref": "loop"}]}}
+    document = json.dumps({"flags": {"f": flag}, "$evaluators": shared})
+    loaded = snapshot(flags=document.encode(), gate="flagd", fractional=fractional)
+    made = loaded.evaluate("f", default, context)
+    served = loaded.flag("f", default, context)
+    traced = loaded.flags["f"].explain(context, default).evaluation
+    if default is not None:
+        assert type(made.value) is type(default)
+    assert (served is default and made.value is default) or served == made.value
+    assert (traced.variant, traced.reason, traced.error_code) == (made.variant, made.reason, made.error_code)
+    assert (made.variant is None) == (made.value is default) or made.variant is not None
+    assert (made.error_code is not None) == (made.reason == "ERROR")
+
+
+@settings(max_examples=200, deadline=None)
+@given(RULES)
+def test_what_the_strict_gate_takes_the_flagd_gate_takes_too_and_gives_the_same(rule: Any) -> None:
+    flag = {"state": "ENABLED", "variants": {"a": 1, "true": 2, "false": 3}, "defaultVariant": "a", "targeting": {"!": [rule]}}
+    document = json.dumps({"flags": {"f": flag}}).encode()
+    try:
+        strict = snapshot(flags=document)
+    except RefusedError as refused:
+        assert all(r.line and r.code.value.startswith("LC4") for r in refused.refusals)  # noqa: PT017 - each fault has a place
+        return
+    context = {"a": "1", "l": [1], "targetingKey": "u1"}
+    lenient = snapshot(flags=document, gate="flagd")
+    assert strict.evaluate("f", 0, context) == lenient.evaluate("f", 0, context)
+
+
+@given(st.text(max_size=20), st.integers(1, 2**31 - 1))
+def test_a_bucket_is_inside_its_total_and_agrees_with_the_limit_on_the_hash(text: str, total: int) -> None:
+    bucket = bucket_v2(text, total)
+    assert 0 <= bucket < total
+    start, stop = first_hash(bucket, total), first_hash(bucket + 1, total)
+    from mmh3 import hash as murmur3
+
+    assert start <= murmur3(text, 0, signed=False) < stop
+
+
+def test_deterministic_cbor_is_that_of_the_standard() -> None:
+    """Examples of RFC 8949, appendix A."""
+    known = {
+        0: "00", 23: "17", 24: "1818", 1000: "1903e8", 1000000: "1a000f4240", 18446744073709551615: "1bffffffffffffffff",
+        18446744073709551616: "c249010000000000000000", -1: "20", -1000: "3903e7", 1.1: "fb3ff199999999999a", 1.5: "f93e00",
+        100000.5: "fa47c35040", -4.1: "fbc010666666666666", "": "60", "a": "6161", "\u6c34": "63e6b0b4", None: "f6",
+    }  # fmt: skip
+    assert {value: encode(value).hex() for value in known} == known
+    assert encode([1, [2, 3], True, False]).hex() == "8401820203f5f4"
+    assert encode({"b": [2, 3], "a": 1}).hex() == "a26161016162820203"
+    assert encode(2.0) == encode(2)
+    assert encode(float("nan")).hex() == "f97e00"
+    assert encode(float("-inf")).hex() == "f9fc00"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SAFE_INTEGER = (1 << 53) - 1
 """Beyond this a float cannot hold every integer."""
+_LARGE = 100
 _MISMATCH: Any = object()
 _WITNESSES: dict[str, Any] = {"bool": False, "str": "", "int": 0, "float": 0.0, "Witness": Witness()}
 
@@ -84,10 +85,15 @@ class CompiledFlag:
         self._kind = _kind_of(definition.variants)
         self.serve = self._bind(rule, "serve")
         self.evaluate = self._first_evaluate
+        if len(rule.notes) > _LARGE:  # a rule that Python cannot nest is refused now, not met at the first evaluation
+            self.evaluate = self._bind(rule, "evaluate")
 
     def _first_evaluate(self, context: Mapping[str, Any], default: T, revision: str) -> Evaluation[T]:
         """Compile `evaluate` when it is first asked for: most flags are only ever served."""
-        bound = self._bind(self.rule(), "evaluate")
+        try:
+            bound = self._bind(self.rule(), "evaluate")
+        except (RecursionError, MemoryError) as error:  # the caller's stack is nearly full: this call only
+            return self.failed(error, default, revision)
         self.evaluate = bound
         made: Evaluation[T] = bound(context, default, revision)
         return made
@@ -98,10 +104,14 @@ class CompiledFlag:
 
     def explain(self, context: Mapping[str, Any], default: T, revision: str = "") -> Trace[T]:
         """Evaluate with tracing on: the same rule, and every step it took. Never raises."""
-        from livecfg.flags.explain import trace  # noqa: PLC0415 - rarely asked for
+        from livecfg.flags.explain import Trace, trace  # noqa: PLC0415 - rarely asked for
 
-        rule = self.rule()
-        return trace(self, rule, self._bind(rule, "trace"), context, default, revision)
+        try:
+            rule = self.rule()
+            bound = self._bind(rule, "trace")
+        except (RecursionError, MemoryError):  # tracing nests deeper than evaluation does: the answer without its steps
+            return Trace(self.evaluate(context, default, revision), ())
+        return trace(self, rule, bound, context, default, revision)
 
     def _bind(self, rule: Rule, mode: Mode) -> Callable[..., Any]:
         outcomes = [self._outcome(leaf) for leaf in rule.leaves]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Fractional = Literal["v2", "v3"]
 Gate = Literal["strict", "flagd"]
 Node = tuple[Any, ...]
-_MAX_NODES = 20_000
+_MAX_NODES = 5_000
 _MAX_DEPTH = 100
 _BOOL = frozenset({"bool", "bool?"})
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -71,7 +71,7 @@ def read_rule(raw: Any, key: str, dialect: Dialect, fault: Callable[..., None], 
     """Read the rule `raw` of the flag `key`; `fault(code, loc, message, advice)` takes what is wrong with it.
 
     Raises:
-        TooLargeError: more than 20,000 operations, or nested deeper than 100, references counted where they are used.
+        TooLargeError: more than 5,000 operations, or nested deeper than 100, references counted where they are used.
 
     """
     reader = Reader(key, dialect, fault)

@@ -15,11 +15,10 @@ from pydantic import BaseModel
 
 from livecfg.document import Document, DocumentLimits, Loc, Position, read
 from livecfg.errors import RefusedError
-from livecfg.layers import UNSET, Manifest, Merged, Process, ScopeLimits, merge
-from livecfg.origin import Origin
+from livecfg.layers import UNSET, Manifest, Process, ScopeLimits, merge
+from livecfg.parts import Parts, explainer
 from livecfg.refusal import Code, Refusal
 from livecfg.snapshot import Arm, Recorder, Snapshot
-from livecfg.trust.history import last_change
 from livecfg.trust.policy import protected_of
 from livecfg.trust.tree import lookup, walk
 from livecfg.validation import validate, validate_value
@@ -65,20 +64,6 @@ class Scope(Generic[M]):
     limits: ScopeLimits = field(default_factory=ScopeLimits)
 
 
-@dataclass(slots=True)
-class _Parts:
-    """What the next load reuses: products by path, each with the blob id it was made from."""
-
-    manifest: tuple[str, Manifest]
-    listings: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
-    layers: dict[str, tuple[str, Document]] = field(default_factory=dict)
-    flags: dict[str, tuple[str, dict[str, CompiledFlag]]] = field(default_factory=dict)
-    experiments: dict[str, tuple[str, Document]] = field(default_factory=dict)
-    splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
-    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    merged: Merged | None = None
-
-
 def load(
     commit: VerifiedCommit | UnsafeTree,
     objects: Objects,
@@ -109,13 +94,13 @@ class _Load(Generic[M]):
         self.objects = objects
         self.scope = scope
         self.before = before
-        self.old: _Parts | None = before.parts if before is not None else None
+        self.old: Parts | None = before.parts if before is not None else None
         self.faults: list[Refusal] = []
         self.budget_bytes = scope.limits.scope_bytes
         self.budget_files = scope.limits.scope_files
 
     def run(self) -> Snapshot[M]:
-        self.parts = _Parts(self._manifest())
+        self.parts = Parts(self._manifest())
         self.limits = self.scope.limits.lowered_by(self.manifest.limits)
         self.budget_bytes, self.budget_files = self.limits.scope_bytes, self.limits.scope_files
         config = self._config()
@@ -132,7 +117,7 @@ class _Load(Generic[M]):
             splits=splits,
             arms=arms,
             recorder=self.scope.recorder,
-            explainer=self._explainer(),
+            explainer=explainer(self.parts, self.objects, self.history, self.scope.model),
             parts=self.parts,
         )
 
@@ -384,19 +369,6 @@ class _Load(Generic[M]):
     def _same_manifest(self) -> bool:
         return self.old is not None and self.old.manifest[0] == self.parts.manifest[0]
 
-    # --- where a value comes from -------------------------------------------------------------------------------------
-
-    def _explainer(self) -> Callable[[str], Origin]:
-        parts, objects, history, model = self.parts, self.objects, self.history, self.scope.model
-
-        def explain(key: str) -> Origin:
-            origin = _config_origin(key, parts, model) or _named_origin(key, parts, objects)
-            if origin is None:
-                raise KeyError(key)
-            return last_change(objects, history, origin) if origin.path and history else origin
-
-        return explain
-
 
 def _whole(document: Document) -> Document:
     return document
@@ -404,31 +376,6 @@ def _whole(document: Document) -> Document:
 
 def _same(old: tuple[Document, ...], new: list[Document]) -> bool:
     return all(a is b for a, b in zip(old, new, strict=True))
-
-
-def _config_origin(key: str, parts: _Parts, model: type[BaseModel]) -> Origin | None:
-    loc: Loc = tuple(key.split("."))
-    assert parts.merged is not None  # noqa: S101 - a snapshot exists, so its layers were merged
-    setters = parts.merged.setters(loc)
-    if setters:
-        winner, losers = setters[0], tuple(d.path for d in setters[1:])
-        if winner.path == "environment":
-            return Origin(key, "environment", losers=losers)
-        at = winner.position(loc)
-        return Origin(key, winner.path, winner.path, at.line, at.column, losers=losers)
-    return Origin(key, "default") if loc[0] in model.model_fields else None
-
-
-def _named_origin(key: str, parts: _Parts, objects: Objects) -> Origin | None:
-    """The origin of a flag or a split: the file that holds it."""
-    for path, (blob, flags) in parts.flags.items():
-        if key in flags:
-            at = read(objects.read(blob, "blob"), path).key_position(("flags", key))
-            return Origin(key, path, path, at.line, at.column)
-    for path, (_, (split, _arms)) in parts.splits.items():
-        if split.name == key:
-            return Origin(key, path, path, 1, 1)
-    return None
 
 
 def _undeclared(declared: Mapping[str, object], flags: Mapping[str, CompiledFlag]) -> list[Refusal]:

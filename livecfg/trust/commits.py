@@ -51,7 +51,7 @@ def parse_commit(object_id: str, raw: bytes) -> Commit:
     )
 
 
-def _flaw(headers: list[tuple[bytes, bytes]], id_length: int) -> str:
+def _flaw(headers: list[tuple[bytes, bytes]], id_length: int) -> str:  # noqa: PLR0911 - one return a flaw
     names = [name for name, _ in headers]
     own = b"gpgsig" if id_length == 40 else b"gpgsig-sha256"
     hex_id = re.compile(rb"[0-9a-f]{%d}\Z" % id_length)

@@ -1,7 +1,7 @@
-"""Policy: which people, how many, for which paths; default deny. It lives in `.livecfg/` and is read from the last good commit only.
+"""Policy: which people, how many, for which paths; default deny. Read from the last good commit only.
 
-`.livecfg/**` and `livecfg.yaml` (which says which files count) belong to the root role alone. Paths match part by part: `*` inside
-a part, `**` as a whole part, `!` excludes; no regular expressions, no case folding.
+`.livecfg/**` and `livecfg.yaml` (which says which files count) belong to the root role alone. Paths match part by part:
+`*` inside a part, `**` as a whole part, `!` excludes; no regular expressions, no case folding.
 """
 
 from __future__ import annotations
@@ -171,12 +171,21 @@ def _lock_outs(document: Document, policy: Policy) -> list[Refusal]:
     if len({rule.id for rule in file.rules}) != len(file.rules):
         fault(("rules",), "two rules have the same id")
     for number, rule in enumerate(file.rules):
-        for at, name in enumerate(rule.allow):
-            if name != "*" and name not in file.teams and name not in known:
-                fault(("rules", number, "allow", at), f"{name!r} is neither a team nor a person with a key")
-        if rule.threshold > len(policy.people(rule)) - rule.four_eyes:
-            count = len(policy.people(rule))
-            fault(("rules", number, "threshold"), f"the rule {rule.id!r} needs {rule.threshold} and allows {count} people")
+        for loc, message in _rule_lock_outs(policy, rule, known):
+            fault(("rules", number, *loc), message)
+    return faults
+
+
+def _rule_lock_outs(policy: Policy, rule: PathRule, known: set[str]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Give the faults of one rule, each with its place inside it."""
+    faults: list[tuple[tuple[str | int, ...], str]] = [
+        (("allow", at), f"{name!r} is neither a team nor a person with a key")
+        for at, name in enumerate(rule.allow)
+        if name != "*" and name not in policy.file.teams and name not in known
+    ]
+    count = len(policy.people(rule))
+    if rule.threshold > count - rule.four_eyes:
+        faults.append((("threshold",), f"the rule {rule.id!r} needs {rule.threshold} and allows {count} people"))
     return faults
 
 

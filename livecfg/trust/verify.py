@@ -1,7 +1,8 @@
 """verify(): the walk from the last good commit to the tip of a ref. A reviewer ticks the lettered steps off.
 
-The verdict depends on the anchor and the chain alone, never on how often a client pulls: verifying a chain in two halves equals
-verifying it whole. A commit that does not hold is skipped, not fatal: a later one that reverts or adopts its change heals the branch.
+The verdict depends on the anchor and the chain alone, never on how often a client pulls: verifying a chain in two halves
+equals verifying it whole. A commit that does not hold is skipped, not fatal: a later one that reverts or adopts its change
+heals the branch.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Verification:
     skipped: tuple[Refusal, ...] = ()
 
 
-def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimits = WalkLimits()) -> Verification:  # noqa: B008
+def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimits = WalkLimits()) -> Verification:
     """Walk from the last good commit to the tip and find the newest commit that policy allows.
 
     Raises:
@@ -403,8 +404,8 @@ def _missing(commit: Commit, path: str, rule: PathRule, have: list[str], allowed
     others = [person for person in allowed if person not in have]
     names = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
     left = rule.threshold - len(have)
-    who = f"{signer or 'nobody known'} vouches for it; the rule {rule.id!r} needs {rule.threshold} of its people and has {len(have)}"
-    advice = f"{left} more of {names or 'nobody: change the policy'}: `livecfg adopt {commit.id[:10]}`"
+    needs = f"the rule {rule.id!r} needs {rule.threshold} of its people and has {len(have)}"
+    who = f"{signer or 'nobody known'} vouches for it; {needs}"advice = f"{left} more of {names or 'nobody: change the policy'}: `livecfg adopt {commit.id[:10]}`"
     code = Code.ROOT_REQUIRED if is_root_path(path) else Code.THRESHOLD if have else Code.PATH_DENIED
     return Refusal(code, who, commit=commit.id, path=path, rule=rule.id, signer=signer, advice=advice)
 

@@ -191,7 +191,7 @@ def test_a_pack_of_garbage_from_a_hub_is_dropped(repo: ConfigRepo, tmp_path: Pat
         assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
 
 
-def test_a_hub_of_another_repository_is_not_followed(repo: ConfigRepo, hub: Hub) -> None:
+def test_a_hub_of_another_repository_is_not_followed(hub: Hub) -> None:
     offers: list[str] = []
     link = HubLink(hub.address, repo_id="0" * 32, ref="main", have=str, offer=lambda tip, _: offers.append(tip))
     try:

@@ -1,0 +1,75 @@
+"""Parts: what one load made, by path, for the next load to share and for `explain` to point into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from livecfg.document import Document, Loc, read
+from livecfg.origin import Origin
+from livecfg.trust.history import last_change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import BaseModel
+
+    from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.split import CompiledSplit
+    from livecfg.layers import Manifest, Merged
+    from livecfg.revision import Objects
+    from livecfg.snapshot import Arm
+
+
+@dataclass(slots=True)
+class Parts:
+    """Products by path, each with the blob id it was made from."""
+
+    manifest: tuple[str, Manifest]
+    listings: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
+    layers: dict[str, tuple[str, Document]] = field(default_factory=dict)
+    flags: dict[str, tuple[str, dict[str, CompiledFlag]]] = field(default_factory=dict)
+    experiments: dict[str, tuple[str, Document]] = field(default_factory=dict)
+    splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
+    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    merged: Merged | None = None
+
+
+def explainer(parts: Parts, objects: Objects, history: str, model: type[BaseModel]) -> Callable[[str], Origin]:
+    """Give the function behind `Snapshot.explain`; `history` is the commit to look back from, empty when there is none.
+
+    It raises KeyError for what is no key, flag or split.
+    """
+
+    def explain(key: str) -> Origin:
+        origin = _config_origin(key, parts, model) or _named_origin(key, parts, objects)
+        if origin is None:
+            raise KeyError(key)
+        return last_change(objects, history, origin) if origin.path and history else origin
+
+    return explain
+
+
+def _config_origin(key: str, parts: Parts, model: type[BaseModel]) -> Origin | None:
+    loc: Loc = tuple(key.split("."))
+    assert parts.merged is not None  # noqa: S101 - a snapshot exists, so its layers were merged
+    setters = parts.merged.setters(loc)
+    if setters:
+        winner, losers = setters[0], tuple(d.path for d in setters[1:])
+        if winner.path == "environment":
+            return Origin(key, "environment", losers=losers)
+        at = winner.position(loc)
+        return Origin(key, winner.path, winner.path, at.line, at.column, losers=losers)
+    return Origin(key, "default") if loc[0] in model.model_fields else None
+
+
+def _named_origin(key: str, parts: Parts, objects: Objects) -> Origin | None:
+    """The origin of a flag or a split: the file that holds it."""
+    for path, (blob, flags) in parts.flags.items():
+        if key in flags:
+            at = read(objects.read(blob, "blob"), path).key_position(("flags", key))
+            return Origin(key, path, path, at.line, at.column)
+    for path, (_, (split, _arms)) in parts.splits.items():
+        if split.name == key:
+            return Origin(key, path, path, 1, 1)
+    return None

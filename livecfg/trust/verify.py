@@ -405,7 +405,8 @@ def _missing(commit: Commit, path: str, rule: PathRule, have: list[str], allowed
     names = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
     left = rule.threshold - len(have)
     needs = f"the rule {rule.id!r} needs {rule.threshold} of its people and has {len(have)}"
-    who = f"{signer or 'nobody known'} vouches for it; {needs}"advice = f"{left} more of {names or 'nobody: change the policy'}: `livecfg adopt {commit.id[:10]}`"
+    who = f"{signer or 'nobody known'} vouches for it; {needs}"
+    advice = f"{left} more of {names or 'nobody: change the policy'}: `livecfg adopt {commit.id[:10]}`"
     code = Code.ROOT_REQUIRED if is_root_path(path) else Code.THRESHOLD if have else Code.PATH_DENIED
     return Refusal(code, who, commit=commit.id, path=path, rule=rule.id, signer=signer, advice=advice)
 

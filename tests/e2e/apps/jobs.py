@@ -14,7 +14,7 @@ folder = Path(os.environ["E2E_OUT"]).parent / "broker"
 for part in ("messages", "processed", "control"):
     (folder / part).mkdir(parents=True, exist_ok=True)
 
-app = Celery("jobs", broker="filesystem://")
+app = Celery("jobs", broker="filesystem://")  # type: ignore[no-untyped-call]  # Celery ships no types
 app.conf.broker_transport_options = {
     "data_folder_in": str(folder / "messages"),
     "data_folder_out": str(folder / "messages"),
@@ -27,7 +27,7 @@ app.conf.worker_prefetch_multiplier = 1
 live.start()  # in the parent, before it forks
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # as above
 def report() -> None:
     time.sleep(0.05)  # work, so that the next task meets another child
     tell(f"celery-{os.getpid()}.json")

@@ -72,9 +72,16 @@ def encode(value: Any) -> bytes:
         ValueError: a value that JSON does not have.
 
     """
+    if type(value) is str:  # nearly every unit is a short text
+        data = value.encode()
+        if len(data) < 24:
+            return _SHORT_TEXT[len(data)] + data
     out = bytearray()
     _encode(value, out)
     return bytes(out)
+
+
+_SHORT_TEXT = [bytes([0x60 | size]) for size in range(24)]
 
 
 def _encode(value: Any, out: bytearray) -> None:

@@ -108,14 +108,17 @@ class _Compiler:
 
     def _compile(self, definition: Definition) -> CompiledFlag | None:
         loc = (*definition.loc, "targeting")
-        rule = self._read(lambda: rule_of(definition, self.dialect, self.fault), loc)
+        enabled = definition._replace(state="ENABLED")  # what is off now will be on one day
+        rule = self._read(lambda: rule_of(enabled, self.dialect, self.fault), loc)
         if rule is None:
             return None
-        if self.strict and definition.targeting and definition.state == "ENABLED":
+        if self.strict and definition.targeting:
             for leaf in rule.leaves:
                 self._leaf(definition, leaf)
         if self.faults:
             return None
+        if definition.state != "ENABLED":
+            return compiled(definition, self.dialect)
         return self._read(lambda: CompiledFlag(definition, self.dialect, rule), loc)
 
     def _leaf(self, definition: Definition, leaf: Leaf) -> None:

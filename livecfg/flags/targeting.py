@@ -9,6 +9,7 @@ the rule loads and gives what flagd gives.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from livecfg.flags.fractions import read_fractional
@@ -26,6 +27,7 @@ Gate = Literal["strict", "flagd"]
 Node = tuple[Any, ...]
 _MAX_NODES = 5_000
 _MAX_DEPTH = 100
+_WHOLE_VERSION = re.compile(r"v?\d+\.\d+\.\d+")
 _BOOL = frozenset({"bool", "bool?"})
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -369,8 +371,8 @@ class Reader:
         relation = operands[1]
         for i in (0, 2):
             text = operands[i]
-            if isinstance(text, str) and (parse_version(text) is None or text.split("-")[0].split("+")[0].count(".") < 2):
-                self.refuse(Code.FLAG_OPERATOR, (*loc, i), "expected a version such as 1.2.3", "see semver.org")
+            if not isinstance(text, dict) and not (isinstance(text, str) and _WHOLE_VERSION.match(text) and parse_version(text)):
+                self.refuse(Code.FLAG_OPERATOR, (*loc, i), "expected a version such as 1.2.3", "in quotes; see semver.org")
         named = isinstance(relation, str) and relation in VERSION_RELATIONS
         if not isinstance(relation, dict) and not named:
             advice = f"the relations are {' '.join(VERSION_RELATIONS)}"

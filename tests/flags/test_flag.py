@@ -32,6 +32,7 @@ def refused(text: str, gate: Any = "strict") -> list[tuple[int, int, str, str]]:
         ('{"==": [{var: x}, 1]}', "{", "the rule gives true or false"),
         ('{if: [{"==": [{var: x}]}, a]}', "[{var: x}]}", "== expected 2 operands, got 1"),
         ("{if: [{sem_ver: [{var: v}, '>', '1.2']}, a]}", "'1.2'", "expected a version"),
+        ("{if: [{sem_ver: [{var: v}, '>', 1.2]}, a]}", "1.2]", "expected a version"),
         ("{if: [{sem_ver: [{var: v}, gt, 1.2.3]}, a]}", "gt,", "does not know the relation"),
         ("{if: [{starts_with: [{var: v}, 5]}, a]}", "5]", "starts_with expected a string"),
         ("{fractional: [[a, -1], [b, 2]]}", "-1]", "expected a weight"),
@@ -87,6 +88,11 @@ def test_a_document_that_is_malformed_is_refused_by_both_gates(text: str, messag
 def test_the_strict_gate_refuses_what_flagd_takes(text: str, message: str) -> None:
     assert message in refused(text)[0][3]
     snapshot(flags=text, gate="flagd")
+
+
+def test_the_rule_of_a_disabled_flag_is_checked_too() -> None:
+    text = "flags: {f: {state: DISABLED, variants: {a: 1}, targeting: {iff: [1]}}}"
+    assert "'iff' is not known" in refused(text)[0][3]
 
 
 def test_all_faults_are_reported_together_and_a_shared_one_once() -> None:

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError
 from livecfg.follower import Link
+from livecfg.git.faults import pid_alive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
 from livecfg.git.watch import Watcher
@@ -291,7 +292,7 @@ class MirrorLink(Link):
         for boot, data in self._mirror.reports.read().items():
             try:
                 report = json.loads(data)
-                alive = _is_alive(int(report["pid"]))
+                alive = pid_alive(int(report["pid"]))
             except (ValueError, KeyError, TypeError):
                 continue
             found.append(report | {"alive": alive})
@@ -328,13 +329,3 @@ def _version() -> str:
         return version("livecfg")
     except PackageNotFoundError:  # run from a source tree that was not installed
         return "unknown"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

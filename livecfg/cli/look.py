@@ -228,13 +228,14 @@ def status(home: str, output: str) -> None:
     from pathlib import Path
 
     from livecfg.environment import read_environment
+    from livecfg.git.faults import pid_alive
 
     folder = Path(home) if home else read_environment(os.environ).home
     reports = []
     for path in sorted(folder.glob("*/processes/*.json")):
         try:
             report = json.loads(path.read_text())
-            if _is_alive(int(report["pid"])):
+            if pid_alive(int(report["pid"])):
                 reports.append(report)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # being replaced, or no report of ours
@@ -254,16 +255,6 @@ def status(home: str, output: str) -> None:
             if text:
                 click.echo(f"    {printable(text)}")
     raise SystemExit(int(Exit.OK if well else Exit.FINDINGS))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @click.command("version")

@@ -7,9 +7,9 @@ exceptions dulwich defines in the modules we use and finds each of them below a 
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import ssl
+import sys
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -31,53 +31,69 @@ DISK = {
 }
 
 
-@functools.cache
-def foreign() -> tuple[type[BaseException], ...]:
-    """The roots of what dulwich, urllib3, zlib and the operating system raise; loaded late because dulwich is."""
-    import urllib3.exceptions  # noqa: PLC0415 - only when something has failed
-    from dulwich import bundle_uri, client, errors, file, object_store, objects, pack, refs, repo  # noqa: PLC0415 - as above
+_BUILT_IN: tuple[type[BaseException], ...] = (
+    OSError,
+    EOFError,
+    ValueError,  # dulwich reports many malformed bytes with it
+    KeyError,
+    AssertionError,
+    IndexError,
+    OverflowError,
+    ssl.SSLError,
+    zlib.error,
+)
+_LIBRARIES = {
+    "dulwich.bundle_uri": ("BundleURIError",),
+    "dulwich.client": (
+        "HTTPProxyUnauthorized",
+        "HTTPUnauthorized",
+        "InvalidWants",
+        "StrangeHostname",
+        "TransportNotAllowed",
+    ),
+    "dulwich.errors": (
+        "ApplyDeltaError",
+        "ChecksumMismatch",
+        "CommitError",
+        "FileFormatException",
+        "GitProtocolError",
+        "HookError",
+        "MissingCommitError",
+        "NoIndexPresent",
+        "NotGitRepository",
+        "ObjectMissing",
+        "RefFormatError",
+        "WorkingTreeModifiedError",
+        "WrongObjectException",
+    ),
+    "dulwich.file": ("FileLocked",),
+    "dulwich.object_store": ("MaxTreeDepthExceeded",),
+    "dulwich.objects": ("SubmoduleEncountered",),
+    "dulwich.pack": (
+        "PackFileDisappeared",
+        "UnresolvedDeltas",
+    ),
+    "dulwich.refs": ("SymrefLoop",),
+    "dulwich.repo": (
+        "DefaultIdentityNotFound",
+        "InvalidUserIdentity",
+        "InvalidWorktreeConfiguration",
+        "UnsupportedExtension",
+        "UnsupportedVersion",
+    ),
+    "urllib3.exceptions": ("HTTPError",),
+}
 
-    return (
-        OSError,
-        EOFError,
-        ValueError,  # dulwich reports many malformed bytes with it
-        KeyError,
-        AssertionError,
-        IndexError,
-        OverflowError,
-        ssl.SSLError,
-        zlib.error,
-        urllib3.exceptions.HTTPError,
-        errors.ApplyDeltaError,
-        errors.ChecksumMismatch,
-        errors.CommitError,
-        errors.FileFormatException,
-        errors.GitProtocolError,
-        errors.HookError,
-        errors.MissingCommitError,
-        errors.NoIndexPresent,
-        errors.NotGitRepository,
-        errors.ObjectMissing,
-        errors.RefFormatError,
-        errors.WorkingTreeModifiedError,
-        errors.WrongObjectException,
-        bundle_uri.BundleURIError,
-        client.HTTPProxyUnauthorized,
-        client.HTTPUnauthorized,
-        client.InvalidWants,
-        client.StrangeHostname,
-        client.TransportNotAllowed,
-        file.FileLocked,
-        object_store.MaxTreeDepthExceeded,
-        objects.SubmoduleEncountered,
-        pack.PackFileDisappeared,
-        pack.UnresolvedDeltas,
-        refs.SymrefLoop,
-        repo.DefaultIdentityNotFound,
-        repo.InvalidUserIdentity,
-        repo.InvalidWorktreeConfiguration,
-        repo.UnsupportedExtension,
-        repo.UnsupportedVersion,
+
+def foreign() -> tuple[type[BaseException], ...]:
+    """The roots of what dulwich, urllib3, zlib and the operating system raise.
+
+    Nothing is imported for it: what is not loaded cannot raise, and an import in our thread while the application forks would
+    leave its lock held in the child.
+    """
+    loaded = ((sys.modules.get(module), names) for module, names in _LIBRARIES.items())
+    return _BUILT_IN + tuple(
+        getattr(module, name) for module, names in loaded if module is not None for name in names if hasattr(module, name)
     )
 
 

@@ -62,7 +62,9 @@ class Upstream:
 
     def __init__(self, source: GitSource) -> None:
         self._source = source
-        self._remote: Remote | LocalRemote | None = None
+        # Made here, in the thread that opens the mirror, and not at the first fetch in ours: it imports, and an application
+        # that forks during an import leaves the child an import lock that nobody will release.
+        self._remote: Remote | LocalRemote = LocalRemote(source) if source.scheme == "file" else connect(source)
         self._deadline: Deadline | None = None
 
     def ask(self, have: str, intake: Intake) -> Quarantine | None:
@@ -73,7 +75,7 @@ class Upstream:
 
         """
         try:
-            with Deadline(intake.limits) as deadline, self._connected().session(deadline) as session:
+            with Deadline(intake.limits) as deadline, self._remote.session(deadline) as session:
                 self._deadline = deadline
                 tip = session.tip()
                 if tip == have:
@@ -93,14 +95,7 @@ class Upstream:
 
     def close(self) -> None:
         """Drop what is kept."""
-        if self._remote is not None:
-            self._remote.close()
-            self._remote = None
-
-    def _connected(self) -> Remote | LocalRemote:
-        if self._remote is None:
-            self._remote = LocalRemote(self._source) if self._source.scheme == "file" else connect(self._source)
-        return self._remote
+        self._remote.close()
 
     def _use_old_protocol(self) -> None:
         from livecfg.git.fallback import OldRemote  # noqa: PLC0415 - for servers of before 2018

@@ -208,14 +208,15 @@ class Store:
     def ref(self, full_ref: str) -> str:
         """The commit a ref names, loose before packed as in git; an empty string when there is none."""
         try:
-            text = (self.path / full_ref).read_text("ascii", "replace").strip()
+            # Bytes, not text: opening a file in a codec imports it, and a child forked meanwhile would wait for that import.
+            text = (self.path / full_ref).read_bytes().decode("ascii", "replace").strip()
         except OSError:
             text = self._packed_ref(full_ref)
         return text if len(text) in {40, 64} and _HEX.issuperset(text) else ""
 
     def _packed_ref(self, full_ref: str) -> str:
         try:
-            lines = (self.path / "packed-refs").read_text("utf-8", "replace").splitlines()
+            lines = (self.path / "packed-refs").read_bytes().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
         return next((line.partition(" ")[0] for line in lines if line.partition(" ")[2] == full_ref), "")

@@ -6,6 +6,7 @@ the whole session, however slowly bytes drip: when it passes, the connection is 
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - what the first look-up of a host would import, in another thread
 import os
 import shlex
 import socket

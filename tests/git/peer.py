@@ -1,18 +1,25 @@
 """Run as a program by test_sharing.py: a process of its own that opens a mirror and does what it is told, line by line.
 
-`elect`, `fetch`, `tip`, `read <id>`, `race <n>`, `fork <command>`, `quiet-child`; each answers with one line.
+`elect`, `fetch`, `tip`, `read <id>`, `race <n>`, `fork <command>`, `quiet-child`, `storm <id>`; each answers with one line.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from livecfg.errors import LivecfgError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def answer(mirror: Mirror, words: list[str]) -> str:  # noqa: PLR0911 - one per command
@@ -34,6 +41,8 @@ def answer(mirror: Mirror, words: list[str]) -> str:  # noqa: PLR0911 - one per 
             return forked(mirror, rest)
         case ["quiet-child"]:
             return quiet_child()
+        case ["storm", name]:
+            return storm(mirror, name)
     return "?"
 
 
@@ -69,6 +78,43 @@ def forked(mirror: Mirror, words: list[str]) -> str:
         text = pipe.read().decode()
     os.waitpid(pid, 0)
     return text
+
+
+def storm(mirror: Mirror, name: str) -> str:
+    """Fork 40 children while threads fetch and read without a pause; gives what went wrong in them."""
+    stop = threading.Event()
+
+    def busy(step: Callable[[], object]) -> None:
+        while not stop.is_set():
+            step()
+
+    def read() -> None:
+        mirror.objects.forget()
+        mirror._store.close()
+        mirror.objects.read(name, "commit")
+
+    threads = [threading.Thread(target=busy, args=(step,)) for step in (lambda: mirror.fetch(None), read)]
+    for thread in threads:
+        thread.start()
+    wrong = []
+    for _ in range(40):
+        pid = os.fork()
+        if not pid:
+            faulthandler.register(signal.SIGALRM, chain=True)  # a child that hangs says where
+            signal.alarm(10)
+            try:
+                mirror.abandon()
+                right = len(mirror.objects.read(name, "commit")) > 0 and not mirror.elect() and mirror.candidate(None) is not None
+            except BaseException:  # noqa: BLE001 - the exit code says it
+                right = False
+            os._exit(0 if right else 1)
+        _, status = os.waitpid(pid, 0)
+        if status:
+            wrong.append(os.waitstatus_to_exitcode(status))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return f"wrong {wrong} parent {mirror.elect()}"
 
 
 def quiet_child() -> str:

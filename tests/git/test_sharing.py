@@ -141,6 +141,12 @@ def test_a_child_that_never_uses_livecfg_does_not_keep_its_dead_parents_lock(
         os.kill(child, signal.SIGKILL)
 
 
+def test_children_forked_while_threads_fetch_and_read_never_hang(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:
+    with Peer(home, http.url(repo.remote_path)) as parent:
+        tip = parent.ask("fetch")
+        assert parent.ask(f"storm {tip}") == "wrong [] parent True"
+
+
 def test_processes_that_race_end_at_the_same_tip_with_a_valid_mirror(
     repo: ConfigRepo, home: Path, peer: Callable[[], Peer]
 ) -> None:

@@ -81,7 +81,7 @@ class Deadline:
     @property
     def idle_s(self) -> float:
         """How long one silence may last now, in seconds."""
-        return max(0.01, min(self.limits.idle_s, self._end - time.monotonic()))
+        return max(0.01, min(self.limits.idle_s, self._end - time.monotonic() + 1.0))  # the timer cuts first, and says why
 
     def cut(self) -> None:
         """End what is going on now: something better has come."""

@@ -96,6 +96,13 @@ FAULTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "null equals 0 and false": ({"==": [{"var": "nothing"}, False]}, {}),
     "text is compared with null and lists as text": ({"<": [{"var": "nothing"}, "text"]}, {}),
     "in takes true for 1": ({"in": [True, [1, 2]]}, {}),
+    "an empty text is found in an empty text": ({"in": ["", {"var": "text"}]}, {"text": ""}),
+    "the smallest or largest number can be a boolean": ({"==": [{"cat": [{"min": [{"var": "yes"}, 2]}]}, "1"]}, {"yes": True}),
+    "0 is identical with false": ({"===": [{"var": "no"}, False]}, {"no": 0}),
+    "booleans and nulls in a list are written as Python writes them": (
+        {"==": [{"var": "list"}, "true,"]},
+        {"list": [True, None]},
+    ),
     "cat writes null out": ({"==": [{"cat": ["a", {"var": "nothing"}]}, "anull"]}, {}),
     "a remainder by zero raises": ({"%": [5, {"var": "zero"}]}, {"zero": 0}),
     "an empty text is no number, and a list the number of its item": ({"==": [{"var": "text"}, 0]}, {"text": ""}),

@@ -43,22 +43,33 @@ def _modulo(_: Any, a: Any = None, b: Any = None, *__: Any) -> float:
     return float("nan") if divisor == 0 else math.fmod(builtins.to_number(a), divisor)
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ",".join("" if v is None else _text(v) for v in value)
+    return str(_to_string(value))
+
+
+def _identical(a: Any, b: Any) -> bool:
+    return _kind(a) == _kind(b) and (a is b if isinstance(a, list | dict) else a == b)
+
+
 def _number(value: Any) -> Any:
     if isinstance(value, list):
-        value = ",".join("" if v is None else builtins.to_string(v) for v in value)
-        value = value.replace("True", "true").replace("False", "false")
+        value = _text(value)
     return 0 if isinstance(value, str) and not value.strip() else _to_number(value)
 
 
 def _order(compare: Callable[[Any, Any], bool]) -> Any:
     def two(a: Any, b: Any) -> bool:
-        a, b = (builtins.to_string(v) if isinstance(v, list) else v for v in (a, b))
+        a, b = (_text(v) if isinstance(v, list) else v for v in (a, b))
         return compare(a, b) if isinstance(a, str) and isinstance(b, str) else compare(_number(a), _number(b))
 
     return lambda _, a=None, b=None, *c: two(a, b) and (not c or two(b, c[0]))
 
 
-_to_number = builtins.to_number
+_to_number, _to_string = builtins.to_number, builtins.to_string
 _OPERATORS = targeting.OPERATORS
 _ORIGINAL = dict(_OPERATORS)
 CORRECTIONS: dict[str, dict[str, Any]] = {
@@ -73,10 +84,22 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
         ">=": _order(operator.ge),
     },
     "in takes true for 1": {"in": _in},
+    "an empty text is found in an empty text": {
+        "in": lambda _, needle=None, haystack=None, *__: haystack != "" and _in(None, needle, haystack),
+    },
+    "the smallest or largest number can be a boolean": {
+        "min": lambda _, *values: builtins.to_number(_ORIGINAL["min"](None, *values)) + 0,
+        "max": lambda _, *values: builtins.to_number(_ORIGINAL["max"](None, *values)) + 0,
+    },
+    "0 is identical with false": {
+        "===": lambda _, a=None, b=None, *__: _identical(a, b),
+        "!==": lambda _, a=None, b=None, *__: not _identical(a, b),
+    },
     "cat writes null out": {"cat": lambda data, *values: _ORIGINAL["cat"](data, *("" if v is None else v for v in values))},
     "a remainder by zero raises": {"%": _modulo},
 }
 
+LISTS = "booleans and nulls in a list are written as Python writes them"
 EMPTY = "an empty text is no number, and a list the number of its item"
 
 
@@ -98,10 +121,12 @@ def main() -> None:
         job = json.loads(line)
         core = FlagdCore()
         core.set_flags(job["document"])
+        _OPERATORS.update(_ORIGINAL)
         for name, corrected in CORRECTIONS.items():
-            for symbol, function in corrected.items():
-                _OPERATORS[symbol] = function if name in job["corrected"] else _ORIGINAL[symbol]
+            if name in job["corrected"]:
+                _OPERATORS.update(corrected)
         builtins.to_number = _number if EMPTY in job["corrected"] else _to_number
+        builtins.to_string = _text if LISTS in job["corrected"] else _to_string
         print(json.dumps([answer(core, ask) for ask in job["asks"]]), flush=True)  # noqa: T201 - the protocol
 
 

@@ -365,9 +365,9 @@ class Follower(Generic[M]):
 
     def _wait(self) -> None:
         """Sleep until woken, until the next poll is due, or until there is something for the fetcher to do, or to become."""
-        deadline = time.monotonic() + self._delay_s()
+        began, jitter = time.monotonic(), random.random()  # noqa: S311 - jitter
         while not self._stopping.is_set():
-            left = deadline - time.monotonic()
+            left = began + self._delay_s(jitter) - time.monotonic()  # anew: a stream that ends brings the next poll forward
             if left <= 0:
                 return
             if self._wake.wait(min(left, _LOOK_EVERY_S)):
@@ -382,13 +382,13 @@ class Follower(Generic[M]):
             else:
                 self._report()
 
-    def _delay_s(self) -> float:
+    def _delay_s(self, jitter: float) -> float:
         poll_s = self._timing.poll_interval_s
         if self._failures:
-            return min(poll_s, 0.5 * 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            return min(poll_s, 0.5 * 2.0 ** min(self._failures - 1, 10)) * (0.5 + 0.5 * jitter)
         if self._link.hub_state == "streaming":
             poll_s = max(poll_s, _STREAMING_POLL_S)
-        return poll_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        return poll_s * (0.8 + 0.4 * jitter)
 
     def _report(self, every_s: float = 0.0) -> None:
         if time.monotonic() - self._reported_monotonic < every_s:

@@ -122,6 +122,38 @@ def test_with_git_gone_every_process_restarts_serves_the_last_verified_revision_
     assert all("no answer" in a["reason"] for a in answers.values()), answers
 
 
+def test_with_a_hub_commits_arrive_at_once_and_without_it_the_host_asks_git_again(site: Site) -> None:
+    hub, address = _hub(site)
+    web = site.web(workers=4, E2E_HUB=address, E2E_POLL_S="600")  # nobody asks Git within this test while the hub streams
+    web.all_workers(lambda a: a["commit"] == site.first)
+    eventually(lambda: _followings(site) == 1, 30, site.logs)
+    second = site.repo.publish(numbered(2))
+    web.all_workers(lambda a: a["commit"] == second)
+    site.end(web.process)
+
+    again = site.web(workers=4, E2E_HUB=address, E2E_POLL_S="0.5")
+    eventually(lambda: _followings(site) == 2, 30, site.logs)
+    third = site.repo.publish(numbered(3))
+    again.all_workers(lambda a: a["commit"] == third)  # from here on the host trusts the stream and asks Git every five minutes
+    site.end(hub, signal.SIGKILL)
+    fourth = site.repo.publish(numbered(4))
+    again.all_workers(lambda a: a["commit"] == fourth)
+
+
+def _followings(site: Site) -> int:
+    """How often a process (with --preload: the master) has said that it follows the hub."""
+    return (site.path / "web.log").read_text().count("following the hub")
+
+
+def _hub(site: Site) -> tuple[subprocess.Popen[bytes], str]:
+    """Start `livecfg hub serve` beside the repository; gives its process and address."""
+    ready = site.path / "hub.ready"
+    words = ["-m", "livecfg", "hub", "serve", "--source", f"file://{site.repo.remote_path}", "--ready-file", str(ready)]
+    words += ["--trusted-root", str(site.trusted_root), "--home", str(site.path / "hub-home"), "--listen", "127.0.0.1:0"]
+    process = site.run(sys.executable, *words, log="hub.log")
+    return process, eventually(lambda: ready.exists() and ready.read_text().strip(), 30, site.logs) or ""
+
+
 def test_a_first_start_without_git_says_why_and_starts_once_git_is_back(site: Site) -> None:
     site.stop_server()
     script = (

@@ -111,6 +111,7 @@ def _beginning(site: Site, out: Terminal) -> None:
     answers = site.workers(lambda a: a["commit"] == first and a["condition"] == "READY")
     expect({a["payment_timeout_s"] for a in answers.values()} == {2.0}, "the workers do not serve the first values")
     out.held(f"{len(answers)} workers serve {first[:10]}: payment_timeout_s = 2.0")
+    _until(lambda: (site.ask() or {}).get("hub") == "streaming", 15, "no process of the host follows the hub")
     fetchers = [pid for pid, a in answers.items() if a["fetcher"]]
     out.note(
         f"one process of the host asks Git and the hub ({fetchers[0] if fetchers else 'the master'}); all verify for themselves"

@@ -48,6 +48,7 @@ def seen() -> dict[str, Any]:
         "flag": view.flag("number", -1),
         "condition": str(status.condition),
         "reason": status.reason,
+        "hub": status.hub,
         "refusals": [str(refusal) for refusal in status.refusals],
     }
 

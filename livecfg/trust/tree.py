@@ -95,24 +95,39 @@ def walk(objects: Objects, tree_id: str, prefix: str = "") -> Iterator[tuple[str
 
 
 def diff(objects: Objects, old: str | None, new: str | None, prefix: str = "") -> dict[str, Change]:
-    """Give every path that is not the same below two trees (None: the empty tree), with its entries before and after."""
+    """Give every path that is not the same below two trees (None: the empty tree), with its entries before and after.
+
+    A folder that is malformed or lies too deep counts as one changed path, so that taking it back is a change of that path
+    alone; `check` refuses such trees.
+
+    Raises:
+        TreeFaultError: one of the two trees itself is malformed.
+
+    """
     if old == new:
         return {}
+    if prefix.count("/") > MAX_DEPTH:
+        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels")
     before = entries(objects, old) if old else {}
     after = entries(objects, new) if new else {}
     changes: dict[str, Change] = {}
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
-        if was == now:
-            continue
-        path = prefix + name
-        if prefix.count("/") > MAX_DEPTH:
-            raise TreeFaultError(f"{path}: nested deeper than {MAX_DEPTH} levels")
-        was_tree, now_tree = was is not None and was.is_tree, now is not None and now.is_tree
-        if was_tree or now_tree:
-            changes |= diff(objects, was.id if was and was_tree else None, now.id if now and now_tree else None, f"{path}/")
-        if (was is not None and not was_tree) or (now is not None and not now_tree):
-            changes[path] = (None if was_tree else was, None if now_tree else now)
+        if was != now:
+            changes |= _entry_changes(objects, was, now, prefix + name)
+    return changes
+
+
+def _entry_changes(objects: Objects, was: Entry | None, now: Entry | None, path: str) -> dict[str, Change]:
+    was_tree, now_tree = was is not None and was.is_tree, now is not None and now.is_tree
+    changes: dict[str, Change] = {}
+    if was_tree or now_tree:
+        try:
+            changes = diff(objects, was.id if was and was_tree else None, now.id if now and now_tree else None, f"{path}/")
+        except TreeFaultError:
+            return {path: (was, now)}
+    if (was is not None and not was_tree) or (now is not None and not now_tree):
+        changes[path] = (None if was_tree else was, None if now_tree else now)
     return changes
 
 

@@ -19,11 +19,10 @@ from livecfg.trust.signatures import SignatureError, fingerprint, verify_ssh
 from livecfg.trust.tree import TreeFaultError, check, diff, lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from livecfg.trust.allowed_signers import Signer
     from livecfg.trust.root import TrustedRoot
-    from livecfg.trust.tree import Change
 
 BACKWARDS_S, AHEAD_S = 600, 300
 
@@ -188,7 +187,17 @@ class _Seen:
     commit: Commit
     signer: str | Refusal
     adopts: frozenset[str]
-    changed: Mapping[str, Change]
+    changed: Container[str]
+
+
+class _Everything:
+    """Holds every path."""
+
+    def __contains__(self, path: object) -> bool:
+        return True
+
+
+_EVERYTHING = _Everything()
 
 
 class _Walk:
@@ -213,7 +222,7 @@ class _Walk:
         parent = self._tree_of(commit.parents[0]) if commit.parents else None
         try:
             signer = self._signer(commit, latest)  # a, b: canonical headers; signature → key → person
-            changed = diff(self.objects, parent, commit.tree)
+            changed = self._changed(parent, commit.tree)
             self.since.append(_Seen(commit, signer, _adopted(commit), changed))
             if not isinstance(signer, str):
                 raise RefusedError(signer)
@@ -233,6 +242,13 @@ class _Walk:
             return False
         self._accept(commit, vouchers or (signer,))
         return True
+
+    def _changed(self, parent: str | None, tree: str) -> Container[str]:
+        """What a commit changed; everything, when its tree or its parent's breaks the rules of trees: else it could not heal."""
+        try:
+            return diff(self.objects, parent, tree)
+        except TreeFaultError:
+            return _EVERYTHING
 
     def _anchor(self, commit: Commit) -> bool:
         root = self.trusted.root
@@ -290,9 +306,15 @@ class _Walk:
         for seen in self.since:
             if path in seen.changed:
                 makers.append(seen)
-            if lookup(self.objects, seen.commit.tree, path) == was:
+            if self._entry(seen.commit.tree, path) == was:
                 makers.clear()
         return makers
+
+    def _entry(self, tree: str, path: str) -> object:
+        try:
+            return lookup(self.objects, tree, path)
+        except TreeFaultError:
+            return _EVERYTHING  # not what g has
 
     def _behind(self, makers: list[_Seen], signers: Mapping[bytes, Signer] | None = None) -> set[str]:
         """The people who stand behind each of these commits: signed it, or adopted it in a later commit they signed."""
@@ -345,7 +367,7 @@ class _Walk:
             return list(error.refusals)
         if self.policy is not None and new.root_identity() == self.policy.root_identity():
             return []
-        makers = [seen for seen in self.since if any(is_root_path(path) for path in seen.changed)]
+        makers = [seen for seen in self.since if POLICY_PATH in seen.changed or SIGNERS_PATH in seen.changed]
         behind = self._behind(makers, new.signers) & set(new.file.root.people)
         if len(behind) >= new.file.root.threshold:
             return []

@@ -281,6 +281,15 @@ def test_attack_23_a_commit_that_cannot_hold_does_not_block_the_branch(repo: Con
     assert good(walk(repo)) == healed
 
 
+@pytest.mark.parametrize("name", ["/".join("abcdefghijklmnopqrst") + "/x.yaml", "config/checkout/\u202egnp.yaml"])
+def test_attack_23_a_tree_that_breaks_the_rules_is_healed_by_taking_it_back(repo: ConfigRepo, name: str) -> None:
+    bad = repo.commit({name: "a: 1\n"}, signed=False)
+    between = repo.commit({BASE: "a: 4\n"}, by="bo@acme")
+    assert good(walk(repo)) not in {bad, between}
+    healed = repo.commit({name: None}, by="cy@acme")
+    assert good(walk(repo)) == healed
+
+
 def test_attack_24_an_innocent_commit_on_top_launders_nothing(repo: ConfigRepo) -> None:
     before = repo.tip()
     repo.commit({BASE: "a: 1\nevil: 1\n"}, signed=False)

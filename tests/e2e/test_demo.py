@@ -17,6 +17,15 @@ from tests.e2e.support import ROOT, eventually
 pytestmark = pytest.mark.xdist_group("processes")
 
 
+# A test run in the background ignores SIGINT, and children inherit that; a person's terminal does not.
+INTERRUPTIBLE = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["livecfg", "demo"]
+runpy.run_module("livecfg", run_name="__main__")
+"""
+
+
 def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LIVECFG_", "COV_"))}
     return (
@@ -77,9 +86,7 @@ def test_a_running_demo_takes_changes_from_another_terminal_and_cleans_up(tmp_pa
     none = run(tmp_path, "-m", "livecfg", "demo", "set", "max_items", "7")
     assert none.returncode == 2
     assert "no demo is running" in none.stderr
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "livecfg", "demo"], env=environment(tmp_path), stdout=subprocess.PIPE, text=True
-    )
+    demo = subprocess.Popen([sys.executable, "-c", INTERRUPTIBLE], env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
     try:
         eventually(lambda: (tmp_path / "home" / "demo.json").exists() or demo.poll() is not None, 30)
         changed = run(tmp_path, "-m", "livecfg", "demo", "set", "payment_timeout_s", "1.5")

@@ -9,12 +9,12 @@ the rule loads and gives what flagd gives.
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from livecfg.flags.fractions import read_fractional
-from livecfg.flags.operators import OPERATORS, OVER_DATA, OVER_ITEMS, VERSION_RELATIONS, parse_version
+from livecfg.flags.operators import OPERATORS, OVER_DATA, OVER_ITEMS
 from livecfg.flags.values import to_number, to_string
+from livecfg.flags.versions import read_version
 from livecfg.refusal import Code
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ Gate = Literal["strict", "flagd"]
 Node = tuple[Any, ...]
 _MAX_NODES = 5_000
 _MAX_DEPTH = 100
-_WHOLE_VERSION = re.compile(r"v?\d+\.\d+\.\d+")
 _BOOL = frozenset({"bool", "bool?"})
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -366,24 +365,7 @@ class Reader:
         return self._call(name, operands, loc)
 
     def _version(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        if len(operands) != 3:
-            return ("literal", None), "null"
-        relation = operands[1]
-        for i in (0, 2):
-            text = operands[i]
-            if not isinstance(text, dict) and not (isinstance(text, str) and _WHOLE_VERSION.match(text) and parse_version(text)):
-                self.refuse(Code.FLAG_OPERATOR, (*loc, i), "expected a version such as 1.2.3", "in quotes; see semver.org")
-        named = isinstance(relation, str) and relation in VERSION_RELATIONS
-        if not isinstance(relation, dict) and not named:
-            advice = f"the relations are {' '.join(VERSION_RELATIONS)}"
-            self.refuse(Code.FLAG_OPERATOR, (*loc, 1), f"sem_ver does not know the relation {relation!r}", advice)
-        other = parse_version(operands[2]) if isinstance(operands[2], str) else None
-        if other is None or not named:
-            return self._call(name, operands, loc)
-        identity = self.note(loc, name)
-        version, _ = self.value(operands[0], (*loc, 0))
-        known = other[0] if relation == "^" else other[:2] if relation == "~" else other
-        return ("version", identity, relation, version, self.constant(known)), "bool?"
+        return read_version(self, operands, loc) or self._call(name, operands, loc)
 
     def _cat(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         if len(operands) == 2 and isinstance(operands[0], str) and isinstance(operands[1], dict):

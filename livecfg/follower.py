@@ -62,6 +62,13 @@ class Link:
     is_fetcher = True
     hub_state = ""
 
+    def warm(self) -> None:
+        """Import, in the reader's thread, what the background thread will use.
+
+        A child forked while another thread imports a module finds that module's lock held for ever, and would freeze at its
+        own first use of it.
+        """
+
     def open(self, wake: Callable[[], None]) -> AnyReconciler:
         """Open what must be opened in this process and give the reconciler; called again after a failure."""
         raise NotImplementedError
@@ -130,6 +137,7 @@ class Follower(Generic[M]):
             if self._thread is not None or self._stopped:
                 return
             self._snapshot = inherited
+            self._link.warm()
             self._thread = threading.Thread(target=self._run, name="livecfg", daemon=True)
             self._thread.start()
 

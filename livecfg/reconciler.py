@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from livecfg.refusal import Refusal
     from livecfg.snapshot import Snapshot
+    from livecfg.trust.verify import VerifiedCommit
 
 log = logging.getLogger(__name__)
 
@@ -117,17 +118,18 @@ class Reconciler(Generic[M]):
             return False
         try:
             trusted = Trusted.from_state(self._trusted.root, self._trusted.ref, json.loads(kept))
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("the mirror's state is not usable (%s): verifying from the anchor", type(error).__name__)
+            return False
+        self._trusted = trusted  # rollback attack: what was applied once is remembered even when its objects are gone
+        try:
             good = resume(self._mirror.objects, trusted)
-        except (FetchError, ValueError, KeyError, TypeError) as error:
-            log.warning("cannot resume from the mirror's state: %s; verifying from the anchor", type(error).__name__)
+        except (FetchError, ValueError) as error:
+            log.warning("the remembered revision is not in the mirror (%s): fetching it again", type(error).__name__)
             return False
         self.desired = good.revision
-        if self._snapshot is None or self._snapshot.revision.commit != good.revision.commit:
-            snapshot = load(good, self._mirror.objects, self._scope, self._snapshot)
-            self._prepare(self._snapshot, snapshot)
-            self._swap(snapshot)
-            self._snapshot = snapshot
-        self._trusted = trusted
+        if self._snapshot is None or good.revision.position > self._snapshot.revision.position:
+            self._apply(good)
         return True
 
     def reconcile(self, now: float) -> tuple[Refusal, ...]:
@@ -138,8 +140,7 @@ class Reconciler(Generic[M]):
             RefusedError: the newest revision broke a rule and stays out until the ref moves.
 
         """
-        good = self._trusted.good
-        candidate = self._mirror.fetch(since=good.commit if good is not None else None)
+        candidate = self._mirror.fetch(since=self._snapshot.revision.commit if self._snapshot is not None else None)
         if candidate is None:
             self._refused = ("", ())
             return ()
@@ -148,12 +149,10 @@ class Reconciler(Generic[M]):
             raise RefusedError(*self._refused[1])
         walk = verify(self._held(candidate), self._trusted, now)
         try:
-            if walk.good is not None:
-                snapshot = load(walk.good, self._mirror.objects, self._scope, before=self._snapshot)
-                self._prepare(self._snapshot, snapshot)  # may refuse
-                self._swap(snapshot)
-                self._snapshot = snapshot
-                self._trusted = walk.trusted
+            good = walk.good or self._remembered_good()
+            if good is not None:
+                self._apply(good)
+            self._trusted = walk.trusted
         except RefusedError as error:
             named = tuple(replace(r, commit=r.commit or candidate.tip) for r in error.refusals)
             self._refused = (candidate.tip, walk.skipped + named)
@@ -161,6 +160,24 @@ class Reconciler(Generic[M]):
         finally:
             self._remember()
         return walk.skipped
+
+    def _apply(self, good: VerifiedCommit) -> None:
+        """Load, prepare, swap; nothing when it is in use already."""
+        if self._snapshot is not None and self._snapshot.revision.commit == good.revision.commit:
+            return
+        snapshot = load(good, self._mirror.objects, self._scope, before=self._snapshot)
+        self._prepare(self._snapshot, snapshot)  # may refuse
+        self._swap(snapshot)
+        self._snapshot = snapshot
+
+    def _remembered_good(self) -> VerifiedCommit | None:
+        """The last good commit, when a walk found nothing newer and it is not in use: its objects were missing at the start."""
+        if self._snapshot is not None or self._trusted.good is None:
+            return None
+        try:
+            return resume(self._mirror.objects, self._trusted)
+        except ValueError as error:
+            raise FetchError(str(error)) from error
 
     def contains(self, commit: str) -> bool:
         """Tell whether what is applied is this commit (or abbreviation of it) or a descendant of it."""

@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -79,6 +80,34 @@ class SetUp(Generic[M]):
         )
 
 
+_LATE = (
+    "livecfg.flags.compiled",
+    "livecfg.flags.experiment",
+    "livecfg.flags.explain",
+    "livecfg.flags.flag",
+    "livecfg.flags.split",
+    "yaml",
+    "yaml.cyaml",
+    "mmh3",
+    "cryptography.exceptions",
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "cryptography.hazmat.primitives.asymmetric.padding",
+    "cryptography.hazmat.primitives.asymmetric.rsa",
+    "cryptography.hazmat.primitives.asymmetric.utils",
+    "encodings.ascii",
+    "encodings.idna",
+    "encodings.latin_1",
+)
+_LATE_HUB = ("grpc", "livecfg.hub.link", "livecfg.hub.report", "livecfg.hub._pb.hub_pb2")
+
+
+def _import(names: tuple[str, ...]) -> None:
+    for name in names:
+        with suppress(ImportError):  # yaml.cyaml: PyYAML without libyaml
+            import_module(name)
+
+
 def make_link(set_up: SetUp[Any]) -> Link:
     """Choose by the source; no I/O yet."""
     if isinstance(set_up.source, UnsafeNoVerification):
@@ -112,6 +141,10 @@ class TreeLink(Link):
         self._source = source
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Import what the thread will use."""
+        _import(_LATE)
 
     def open(self, wake: Callable[[], None]) -> AnyReconciler:
         """Watch the folder and give its reconciler."""
@@ -163,6 +196,14 @@ class MirrorLink(Link):
         self._wake: Callable[[], None] = lambda: None
         self._started_at = time.time()
         self._last: tuple[float, bytes] = (0.0, b"")
+
+    def warm(self) -> None:
+        """Import what the thread will use; grpc only in the process that will hold the hub stream."""
+        _import(_LATE)
+        if self._set_up.hub:
+            self._mirror.open()
+            if self._mirror.is_fetcher:
+                _import(_LATE_HUB)
 
     @property
     def is_fetcher(self) -> bool:  # type: ignore[override]  # a plain attribute where there is nothing to elect

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -128,9 +131,7 @@ def test_a_force_push_is_refused_and_the_old_branch_resumes(repo: ConfigRepo, ma
     wait_until(lambda: live.status.condition is Condition.READY)
 
 
-def test_without_a_remote_and_a_mirror_the_first_read_says_why_and_the_next_one_tries_again(
-    repo: ConfigRepo, make: Make
-) -> None:
+def test_without_a_remote_and_a_mirror_the_first_read_says_why_and_the_next_one_tries_again(repo: ConfigRepo, make: Make) -> None:
     gone = repo.remote_path.rename(repo.path / "gone.git")
     live = make(start_timeout_s=1.0)
     with pytest.raises(FetchError, match=r"remote\.git"):
@@ -344,3 +345,84 @@ def test_a_forked_child_serves_what_it_inherited_and_goes_on_following(repo: Con
     child.join(20)
     assert child.exitcode == 0
     wait_until(lambda: live.current.config.timeout_ms == 44)
+
+
+_FORK_STORM = """
+import os, sys, time
+from pathlib import Path
+from pydantic import BaseModel
+from livecfg import GitSource, LiveConfig
+
+class Config(BaseModel, frozen=True):
+    timeout_ms: int = 200
+
+url, root, home = sys.argv[1:]
+live = LiveConfig(Config, source=GitSource(url=url), trusted_root=Path(root), service="checkout", env="prod", home=Path(home),
+                  hub="127.0.0.1:1", poll_interval_s=0.2)
+live.start()
+children = []
+for _ in range(30):
+    pid = os.fork()
+    if pid == 0:
+        assert live.current.config.timeout_ms == 1
+        while live.status.condition != "READY" or live.status.checked_at is None:
+            time.sleep(0.01)
+        live.stop()
+        os._exit(0)
+    children.append(pid)
+deadline = time.monotonic() + 30
+while children and time.monotonic() < deadline:
+    pid, status = os.waitpid(-1, os.WNOHANG)
+    if pid:
+        assert status == 0
+        children.remove(pid)
+    time.sleep(0.01)
+live.stop()
+print(len(children))
+"""
+
+
+def test_children_forked_right_after_the_first_read_all_come_alive(repo: ConfigRepo, tmp_path: Path) -> None:
+    (tmp_path / "root.yaml").write_bytes(repo.trusted_root)
+    words = [sys.executable, "-c", _FORK_STORM, str(repo.remote_path), str(tmp_path / "root.yaml"), str(tmp_path / "storm")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=True)
+    assert done.stdout.strip() == "0", done.stderr
+
+
+def test_a_lost_mirror_does_not_lose_the_memory_of_what_was_applied(repo: ConfigRepo, make: Make, tmp_path: Path) -> None:
+    first = repo.tip()
+    live = make()
+    live.start()
+    second = set_timeout(repo, 2)
+    live.wait_for(second)
+    wait_until(lambda: any(second.encode() in p.read_bytes() for p in (tmp_path / "home").rglob("checkout-prod.json")))
+    live.stop()
+    (mirror,) = (tmp_path / "home").glob("*/mirror.git")
+    shutil.rmtree(mirror)
+    repo.force_push(first)
+    with pytest.raises(RefusedError, match="LC320"):
+        _ = make().current
+    repo.force_push(second)
+    assert make().current.config.timeout_ms == 2
+
+
+def test_a_remembered_revision_that_the_new_model_refuses_is_raised_with_its_faults(
+    repo: ConfigRepo, make: Make, tmp_path: Path
+) -> None:
+    make().start().stop()
+
+    class Stricter(BaseModel):
+        timeout_ms: int = Field(200, ge=100)
+
+    live = LiveConfig(
+        Stricter,
+        source=GitSource(url=str(repo.remote_path)),
+        trusted_root=repo.trusted_root,
+        service="checkout",
+        env="prod",
+        home=tmp_path / "home",
+        start_timeout_s=5.0,
+    )
+    with pytest.raises(RefusedError, match="LC201"):
+        _ = live.current
+    live.stop()

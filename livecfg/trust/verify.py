@@ -121,8 +121,9 @@ def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimit
         FetchError: an object is missing; nothing is decided.
 
     """
+    chain = _chain(candidate, trusted, limits)  # first: a rollback is told even where the last good objects are gone
     walk = _Walk(candidate, trusted)
-    for commit in _chain(candidate, trusted, limits):
+    for commit in chain:
         if not walk.step(commit, now):
             break
     good = None if walk.found is None else _verified(walk.found)

@@ -400,10 +400,12 @@ def test_a_lost_mirror_does_not_lose_the_memory_of_what_was_applied(repo: Config
     (mirror,) = (tmp_path / "home").glob("*/mirror.git")
     shutil.rmtree(mirror)
     repo.force_push(first)
+    live = make()
     with pytest.raises(RefusedError, match="LC320"):
-        _ = make().current
+        _ = live.current
     repo.force_push(second)
-    assert make().current.config.timeout_ms == 2
+    wait_until(lambda: live.status.condition is Condition.READY)
+    assert live.current.config.timeout_ms == 2
 
 
 def test_a_remembered_revision_that_the_new_model_refuses_is_raised_with_its_faults(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from livecfg.link import Link
     from livecfg.reconciler import AnyReconciler
     from livecfg.snapshot import Snapshot
 
@@ -54,48 +55,6 @@ class Hooks:
     prepare: list[Callable[[Any, Any], None]] = field(default_factory=list)
     on_change: list[tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
-
-
-class Link:
-    """What the follower needs beside the reconciler, once per process; `livecfg.uplink` implements it over mirror and hub."""
-
-    is_fetcher = True
-    hub_state = ""
-
-    def warm(self) -> None:
-        """Import, in the reader's thread, what the background thread will use.
-
-        A child forked while another thread imports a module finds that module's lock held for ever, and would freeze at its
-        own first use of it.
-        """
-
-    def open(self, wake: Callable[[], None]) -> AnyReconciler:
-        """Open what must be opened in this process and give the reconciler; called again after a failure."""
-        raise NotImplementedError
-
-    def elect(self) -> bool:
-        """Try to become the host's fetcher; cheap, called every second by followers."""
-        return True
-
-    def is_damaged(self) -> bool:
-        """Whether a process of this host met an object that is missing or corrupt: the fetcher mends it in its next round."""
-        return False
-
-    def answered(self, at_s: float) -> None:
-        """Let the host's other processes know that the source answered this one, at that time of the monotonic clock."""
-
-    def answered_at(self) -> float | None:
-        """When the source last answered any process of this host, by the monotonic clock; None when that is not known."""
-        return None
-
-    def report(self, status: Status, boot: str) -> None:
-        """Send what this process serves; never blocks, never raises."""
-
-    def close(self) -> None:
-        """Release everything within a second."""
-
-    def abandon(self) -> None:
-        """In a forked child: let go of what was inherited, without disturbing the parent."""
 
 
 class Follower(Generic[M]):

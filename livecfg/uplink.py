@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError
-from livecfg.follower import Link
 from livecfg.git.faults import pid_alive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
 from livecfg.git.watch import Watcher
 from livecfg.git.worktree import WorkingTree
+from livecfg.link import Link
 from livecfg.loader import Scope
 from livecfg.reconciler import AnyReconciler, Reconciler, TreeReconciler
 from livecfg.trust.root import TrustedRoot

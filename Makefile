@@ -24,8 +24,8 @@ demo: venv         ## The main job, on a terminal, in under a minute
 test: venv lint    ## Lint, types, import contracts, tests: under 15 minutes on 2 cores
 	$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-all: venv lint ## Everything CI can run, the slow suites too
-	$(PY) -m pytest -q -n 2 --dist loadfile
+test-all: test     ## The slow suites too: what CI runs, under 45 minutes
+	$(PY) -m pytest -q -n 2 --dist loadfile -m slow
 
 bench: venv        ## Every benchmark, as tables; JSON=1 for one object per figure
 	@for f in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do PYTHONPATH=. $(PY) $$f $(if $(JSON),--json) || exit 1; done

@@ -109,7 +109,7 @@ def live_config(repo: ConfigRepo, url: str, home: Path, hub: str = "") -> LiveCo
 
 
 def poll_now(live: LiveConfig[Config]) -> None:
-    live._follower().wake()  # noqa: SLF001 - the moment at which a poll would fall due
+    live._follower()._wake.set()  # noqa: SLF001 - the moment at which a poll would fall due
 
 
 def nothing(_: LiveConfig[Config]) -> None:

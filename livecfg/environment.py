@@ -25,6 +25,8 @@ class Environment:
     region: str = ""
     instance: str = ""
     hub: str = ""
+    hub_ca: str = ""
+    hub_token: str = field(default="", repr=False)
     ref: str = ""
     hold: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +62,8 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         region=variables.get("LIVECFG_REGION", ""),
         instance=variables.get("LIVECFG_INSTANCE", ""),
         hub=variables.get("LIVECFG_HUB", ""),
+        hub_ca=variables.get("LIVECFG_HUB_CA", ""),
+        hub_token=variables.get("LIVECFG_HUB_TOKEN", ""),
         ref=variables.get("LIVECFG_REF", ""),
         hold=variables.get("LIVECFG_HOLD", ""),
         labels=labels,

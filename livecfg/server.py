@@ -90,7 +90,10 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.stop(_DRAIN_S)
         await asyncio.to_thread(watcher.stop)
-        service.flush()
+        try:
+            service.flush()
+        except Exception:  # the store is gone: nothing but history is lost
+            log.exception("cannot write the hub's store")
         store.close()
         follower.mirror.close()
 

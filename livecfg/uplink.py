@@ -284,7 +284,16 @@ class MirrorLink(Link):
         from livecfg.hub.link import HubLink  # noqa: PLC0415 - grpc only in the host's fetcher, only with a hub
 
         hub, ref = self._set_up.hub, self._source.ref
-        self._hub = HubLink(hub, repo_id=root.repo_id, ref=ref, have=self._mirror.tip, offer=self._offer)
+        environment = self._set_up.environment
+        self._hub = HubLink(
+            hub,
+            repo_id=root.repo_id,
+            ref=ref,
+            have=self._mirror.tip,
+            offer=self._offer,
+            ca=environment.hub_ca,
+            token=environment.hub_token,
+        )
 
     def _offer(self, tip: str, pack: bytes) -> None:
         """A revision the hub offers: taken into quarantine like anything else that comes from outside; then verified."""

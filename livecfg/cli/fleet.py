@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -102,10 +103,12 @@ def _replies(hub: str, service: str, env: str, method: str, timeout_s: float) ->
     address = _address(hub)
     token = os.environ.get("LIVECFG_HUB_TOKEN", "")
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    if wire.is_loopback(address):
+    if wire.is_loopback(address) and not os.environ.get("LIVECFG_HUB_CA"):
         channel = grpc.insecure_channel(address, options=wire.CLIENT_OPTIONS)
     else:
-        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(), options=wire.CLIENT_OPTIONS)
+        ca = os.environ.get("LIVECFG_HUB_CA", "")
+        credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes() if ca else None)
+        channel = grpc.secure_channel(address, credentials, options=wire.CLIENT_OPTIONS)
     encode, decode = hub_pb2.FleetRequest.SerializeToString, hub_pb2.FleetReply.FromString
     request = hub_pb2.FleetRequest(service=service, env=env)
     with channel:
@@ -132,6 +135,8 @@ def _unreachable(hub: str, why: str = "no answer") -> SystemExit:
 
 
 def _table(reply: hub_pb2.FleetReply, processes: list[dict[str, Any]]) -> None:
+    from livecfg.hub.report import clean
+
     now = time.time()
     tip = reply.tip.commit
     rows = [("SERVICE", "ENV", "HOST", "PID", "SERVES", "CONDITION", "SEEN", "")]
@@ -146,5 +151,6 @@ def _table(reply: hub_pb2.FleetReply, processes: list[dict[str, Any]]) -> None:
     for row in rows if processes else []:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip())
     for refusal in reply.refusals:
+        clean(refusal)
         where = f"{refusal.path}:{refusal.line}:{refusal.column} " if refusal.line else f"{refusal.path} " if refusal.path else ""
         click.echo(f"refused {refusal.commit[:10]}: {where}{refusal.code} {refusal.message}")

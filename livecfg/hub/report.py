@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 from livecfg.hub._pb import hub_pb2
 from livecfg.refusal import printable
 
-_PROCESSES, _TEXT, _REFUSALS, _SIGNALS_BYTES = 1000, 500, 20, 32 * 1024
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+log = logging.getLogger(__name__)
+
+_PROCESSES, _TEXT, _REFUSALS = 1000, 500, 20
 
 
 def to_report(processes: list[dict[str, Any]]) -> hub_pb2.Report:
@@ -17,35 +22,33 @@ def to_report(processes: list[dict[str, Any]]) -> hub_pb2.Report:
     for content in processes[:_PROCESSES]:
         try:
             report.processes.append(_process(content))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            continue  # a file that another program wrote into the folder
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("left a malformed report out: %s", type(error).__name__)  # another program wrote into the folder
     return report
 
 
 def _process(content: dict[str, Any]) -> hub_pb2.Process:
-    signals = json.dumps(content.get("signals") or [])
     return hub_pb2.Process(
-        boot=_text(content["boot"]),
+        boot=text(content["boot"]),
         pid=int(content["pid"]),
-        service=_text(content["service"]),
-        env=_text(content["env"]),
-        region=_text(content.get("region")),
-        instance=_text(content.get("instance")),
-        labels={_text(k): _text(v) for k, v in (content.get("labels") or {}).items()},
-        condition=_text(content["condition"]),
-        reason=_text(content.get("reason")),
+        service=text(content["service"]),
+        env=text(content["env"]),
+        region=text(content.get("region")),
+        instance=text(content.get("instance")),
+        labels={text(k): text(v) for k, v in (content.get("labels") or {}).items()},
+        condition=text(content["condition"]),
+        reason=text(content.get("reason")),
         applied=_commit(content.get("applied")),
         desired=_commit(content.get("desired")),
         applied_at=float(content.get("applied_at") or 0),
         checked_at=float(content.get("checked_at") or 0),
         refusals=[_refusal(r) for r in (content.get("refusals") or [])[:_REFUSALS]],
-        overrides=[_text(name) for name in (content.get("overrides") or [])[:_REFUSALS]],
-        drift=[_text(text) for text in (content.get("drift") or [])[:_REFUSALS]],
+        overrides=[text(name) for name in (content.get("overrides") or [])[:_REFUSALS]],
+        drift=[text(words) for words in (content.get("drift") or [])[:_REFUSALS]],
         fetcher=bool(content.get("fetcher")),
-        sdk=_text(content.get("livecfg")),
-        python=_text(content.get("python")),
+        sdk=text(content.get("livecfg")),
+        python=text(content.get("python")),
         alive=bool(content.get("alive", True)),
-        signals_json=signals if len(signals) <= _SIGNALS_BYTES else "[]",
     )
 
 
@@ -53,9 +56,9 @@ def _commit(content: dict[str, Any] | None) -> hub_pb2.Commit | None:
     if not content:
         return None
     return hub_pb2.Commit(
-        ref=_text(content["ref"]),
-        commit=_text(content["commit"]),
-        payload_sha256=_text(content.get("payload_sha256")),
+        ref=text(content["ref"]),
+        commit=text(content["commit"]),
+        payload_sha256=text(content.get("payload_sha256")),
         position=int(content.get("position", -1)),
     )
 
@@ -65,16 +68,35 @@ def _refusal(content: dict[str, Any]) -> hub_pb2.Refusal:
     return hub_pb2.Refusal(
         line=int(content.get("line", 0)),
         column=int(content.get("column", 0)),
-        **{name: _text(content.get(name)) for name in names},
+        **{name: text(content.get(name)) for name in names},
     )
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Make foreign text printable and short."""
     return printable(str(value))[:_TEXT] if value is not None else ""
+
+
+def clean(message: Message) -> None:
+    """Make every text in a message printable and short, in place: whoever sent it is not trusted."""
+    for descriptor, value in message.ListFields():
+        if descriptor.type == descriptor.TYPE_MESSAGE and descriptor.name != "labels":
+            for inner in value if descriptor.is_repeated else [value]:
+                clean(inner)
+        elif descriptor.type == descriptor.TYPE_STRING:
+            if descriptor.is_repeated:
+                value[:] = [text(item) for item in value[:_REFUSALS]]
+            else:
+                setattr(message, descriptor.name, text(value))
+        elif descriptor.name == "labels":
+            for key in list(value):
+                label = value.pop(key)
+                value[text(key)] = text(label)
 
 
 def as_data(process: hub_pb2.Process) -> dict[str, Any]:
     """Give a process of the fleet as JSON-ready data, in the words of `Status`."""
+    clean(process)
     refusals = [{field.name: getattr(r, field.name) for field in r.DESCRIPTOR.fields} for r in process.refusals]
     return {
         "host": process.host,

@@ -17,6 +17,7 @@ import grpc
 from livecfg.errors import LivecfgError
 from livecfg.hub import wire
 from livecfg.hub._pb import hub_pb2
+from livecfg.hub.report import clean, text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,11 +74,13 @@ class HubService:
         gone = [boot for boot, p in self._fleet.items() if p.seen_at < limit]
         for boot in gone:
             del self._fleet[boot]
-        dirty, self._dirty = self._dirty, set()
+        dirty = self._dirty | set(gone)
         if rows := [self._fleet[boot] for boot in dirty if boot in self._fleet]:
             self._store.put(rows)
-        if removed := gone + [boot for boot in dirty if boot not in self._fleet]:
+        if removed := [boot for boot in dirty if boot not in self._fleet]:
             self._store.remove(removed)
+        self._dirty -= dirty  # only now: what could not be written is tried again
+        if gone:
             self._touch()
 
     def drain(self) -> None:
@@ -113,7 +116,7 @@ class HubService:
         if (hello.repo_id, hello.ref) != (self._repo_id, self._ref):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this hub serves another repository or ref")
             return
-        host = _Host(hello.host, hello.have)
+        host = _Host(text(hello.host), hello.have)
         reader = asyncio.create_task(self._read(requests, host))
         self.streams += 1
         try:
@@ -125,6 +128,7 @@ class HubService:
                     host.offered = tip
                     yield await self._offer(host.have, tip)
                 elif not await _first(wire.HEARTBEAT_S, published.wait(), reader):
+                    self._seen(host)
                     yield _HEARTBEAT
         finally:
             self.streams -= 1
@@ -143,9 +147,10 @@ class HubService:
         now = time.time()
         boots = set()
         for process in report.processes[:1000]:
+            clean(process)
             process.host, process.seen_at = host.name, now
             boots.add(process.boot)
-            if process.alive:
+            if process.alive and process.condition != "STOPPED":
                 self._fleet[process.boot] = process
             else:
                 self._fleet.pop(process.boot, None)
@@ -154,6 +159,13 @@ class HubService:
         self._dirty |= boots | host.boots
         host.boots = boots
         self._touch()
+
+    def _seen(self, host: _Host) -> None:
+        """The stream is up: its processes are known to be there, although nothing changed."""
+        now = time.time()
+        for boot in host.boots:
+            if process := self._fleet.get(boot):
+                process.seen_at = now
 
     def _lost(self, host: _Host) -> None:
         """Keep what a host said last, marked: it may serve on without a hub."""
@@ -171,7 +183,11 @@ class HubService:
             task = self._offers[key] = asyncio.create_task(asyncio.to_thread(self._make_offer, have, tip))
             if len(self._offers) > _OFFERS_KEPT:
                 self._offers.popitem(last=False)
-        return await task
+        try:
+            return await asyncio.shield(task)  # one stream that ends must not take the offer from the others
+        except Exception:
+            self._offers.pop(key, None)
+            raise
 
     def _make_offer(self, have: str, tip: str) -> bytes:
         pack = b""

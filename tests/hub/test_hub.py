@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,11 +16,15 @@ import pytest
 from pydantic import BaseModel
 
 from livecfg import Condition, GitSource, LiveConfig
+from livecfg.hub._pb import hub_pb2
 from livecfg.hub.link import HubLink
-from tests.simulator import ConfigRepo, GitHttpServer
+from livecfg.hub.report import as_data, clean
+from livecfg.hub.service import HubService, _Host
+from livecfg.hub.stores import open_store
+from tests.simulator import ConfigRepo, GitHttpServer, make_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 BASE = "config/checkout/base.yaml"
@@ -40,6 +45,8 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 15.0) -> None
 class Hub:
     """A `livecfg hub serve` process."""
 
+    more: Sequence[str] = ()
+
     def __init__(self, repo: ConfigRepo, folder: Path, listen: str = "127.0.0.1:0") -> None:
         self.repo = repo
         self.folder = folder
@@ -51,7 +58,7 @@ class Hub:
     def start(self, listen: str) -> None:
         self.ready.unlink(missing_ok=True)
         words = ["--source", str(self.repo.remote_path), "--trusted-root", str(self.folder / "root.yaml"), "--listen", listen]
-        words += ["--home", str(self.folder / "home"), "--ready-file", str(self.ready)]
+        words += ["--home", str(self.folder / "home"), "--ready-file", str(self.ready), *self.more]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "livecfg", "hub", "serve", *words], stderr=log, stdout=log)
         wait_until(lambda: self.ready.exists() or self.process.poll() is not None)
@@ -216,6 +223,99 @@ def test_a_hub_drains_on_sigterm_and_keeps_what_it_knew(repo: ConfigRepo, hub: H
     began = time.monotonic()
     assert hub.stop() == 0
     assert time.monotonic() - began < 10
+
+
+def test_with_a_token_only_those_who_have_it_are_served(
+    repo: ConfigRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVECFG_HUB_TOKEN", "s3cret")
+    hub = Hub(repo, tmp_path / "hub")
+    try:
+        with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address) as live:
+            wait_until(lambda: live.status.hub == "streaming")
+            wait_until(lambda: hub.status()["processes"])
+        monkeypatch.setenv("LIVECFG_HUB_TOKEN", "wrong")
+        refused = hub.fleet("status")
+        assert (refused.returncode, "unauthenticated" in refused.stderr) == (4, True)
+    finally:
+        hub.stop()
+
+
+def test_tls_is_checked_against_the_given_authority(repo: ConfigRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_tls(tmp_path / "tls")
+    (tmp_path / "hub").mkdir()
+    hub = Hub.__new__(Hub)
+    hub.repo, hub.folder, hub.ready = repo, tmp_path / "hub", tmp_path / "hub/ready"
+    hub.more = ["--tls-cert", str(made.certificate), "--tls-key", str(made.key)]
+    (hub.folder / "root.yaml").write_bytes(repo.trusted_root)
+    hub.start("127.0.0.1:0")
+    monkeypatch.setenv("LIVECFG_HUB_CA", str(made.authority))
+    try:
+        with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address) as live:
+            wait_until(lambda: live.status.hub == "streaming")
+            assert hub.status()["tip"] == repo.tip()
+    finally:
+        hub.stop()
+
+
+def test_a_process_that_stopped_is_not_waited_for(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
+    with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address) as live:
+        with live_config(repo, str(repo.remote_path), tmp_path / "b", hub.address):
+            wait_until(lambda: len(hub.status()["processes"]) == 2)
+        wait_until(lambda: len(hub.status()["processes"]) == 1)
+        wanted = set_timeout(repo, 9)
+        live.wait_for(wanted)
+        assert hub.fleet("wait", "--rev", wanted, "--timeout", "20").returncode == 0
+
+
+class OnePack:
+    """A packer that can be held."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def build_pack(self, have: str, tip: str) -> bytes:
+        self.go.wait(10)
+        return have.encode() + tip.encode()
+
+
+def test_a_stream_that_ends_while_an_offer_is_made_takes_it_from_nobody() -> None:
+    async def main() -> bytes:
+        packer = OnePack()
+        service = HubService(packer, open_store("sqlite://"), "0" * 32, "main")
+        first = asyncio.create_task(service._offer("a", "b"))
+        second = asyncio.create_task(service._offer("a", "b"))
+        await asyncio.sleep(0)
+        first.cancel()
+        packer.go.set()
+        return await asyncio.wait_for(second, 10)
+
+    assert hub_pb2.Offer.FromString(asyncio.run(main())).pack == b"ab"
+
+
+def test_a_store_that_fails_once_is_written_later() -> None:
+    async def main() -> list[hub_pb2.Process]:
+        store = open_store("sqlite://")
+        service = HubService(OnePack(), store, "0" * 32, "main")
+        report = hub_pb2.Report(processes=[hub_pb2.Process(boot="a", alive=True)])
+        service._take(report, _Host("h", ""))
+        put, store.put = store.put, None  # type: ignore[assignment, method-assign]
+        with pytest.raises(TypeError):
+            service.flush()
+        store.put = put  # type: ignore[method-assign]
+        service.flush()
+        return store.all()
+
+    assert [p.boot for p in asyncio.run(main())] == ["a"]
+
+
+def test_text_of_a_hostile_sender_is_made_printable_on_both_sides() -> None:
+    process = hub_pb2.Process(boot="a", reason="\x1b]0;pwned\x07", overrides=["\u202e"], labels={"\x1b": "\x07"})
+    process.refusals.add(message="\x1b[2J")
+    clean(process)
+    assert "\x1b" not in str(as_data(process))
+    assert (process.reason, process.refusals[0].message) == ("\\x1b]0;pwned\\x07", "\\x1b[2J")
+    assert dict(process.labels) == {"\\x1b": "\\x07"}
 
 
 def test_beyond_loopback_a_hub_wants_tls(repo: ConfigRepo, tmp_path: Path) -> None:

@@ -175,7 +175,6 @@ class Process(google.protobuf.message.Message):
     ALIVE_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     SEEN_AT_FIELD_NUMBER: builtins.int
-    SIGNALS_JSON_FIELD_NUMBER: builtins.int
     boot: builtins.str
     """16 hex digits, made anew in every process"""
     pid: builtins.int
@@ -196,8 +195,6 @@ class Process(google.protobuf.message.Message):
     """set by the hub"""
     seen_at: builtins.float
     """set by the hub"""
-    signals_json: builtins.str
-    """counters and histograms per revision"""
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
@@ -237,10 +234,9 @@ class Process(google.protobuf.message.Message):
         alive: builtins.bool = ...,
         host: builtins.str = ...,
         seen_at: builtins.float = ...,
-        signals_json: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["applied", b"applied", "desired", b"desired"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alive", b"alive", "applied", b"applied", "applied_at", b"applied_at", "boot", b"boot", "checked_at", b"checked_at", "condition", b"condition", "desired", b"desired", "drift", b"drift", "env", b"env", "fetcher", b"fetcher", "host", b"host", "instance", b"instance", "labels", b"labels", "overrides", b"overrides", "pid", b"pid", "python", b"python", "reason", b"reason", "refusals", b"refusals", "region", b"region", "sdk", b"sdk", "seen_at", b"seen_at", "service", b"service", "signals_json", b"signals_json"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alive", b"alive", "applied", b"applied", "applied_at", b"applied_at", "boot", b"boot", "checked_at", b"checked_at", "condition", b"condition", "desired", b"desired", "drift", b"drift", "env", b"env", "fetcher", b"fetcher", "host", b"host", "instance", b"instance", "labels", b"labels", "overrides", b"overrides", "pid", b"pid", "python", b"python", "reason", b"reason", "refusals", b"refusals", "region", b"region", "sdk", b"sdk", "seen_at", b"seen_at", "service", b"service"]) -> None: ...
 
 global___Process = Process
 
@@ -368,7 +364,7 @@ class FleetReply(google.protobuf.message.Message):
     REFUSALS_FIELD_NUMBER: builtins.int
     @property
     def tip(self) -> global___Commit:
-        """the newest commit that the hub verified"""
+        """the tip of the ref; position -1 when the hub's own walk skipped it"""
 
     @property
     def processes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Process]: ...

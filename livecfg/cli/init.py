@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from livecfg.cli.clone import Clone, load_key, signing_key
 from livecfg.cli.output import fail, talk
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 _MANIFEST = """\
+# yaml-language-server: $schema=schemas/livecfg.json
 # Which files count for whom; needs the root people like everything under .livecfg/.
 version: 1
 layers:                                   # later wins
@@ -24,6 +29,7 @@ splits: [splits/_shared/**, "splits/{service}/**"]
 fractional: v2
 """
 _POLICY = """\
+# yaml-language-server: $schema=../schemas/policy.json
 # Who may change what. Every rule that matches a path must hold; a path that no rule matches is denied.
 version: 1
 repo_id: "{repo_id}"   # never changes
@@ -110,8 +116,18 @@ def init(directory: Path, person: str, key: Path | None, service: str, trusted_r
     talk(f"next: git -C {clone.root} remote add origin URL && git -C {clone.root} push -u origin {_branch(clone)}")
 
 
+def _schema(model: type[BaseModel]) -> str:
+    """The JSON Schema of a document of ours, for editors."""
+    return json.dumps(model.model_json_schema(), indent=2) + "\n"
+
+
 def _files(person: str, public: str, service: str, repo_id: str) -> dict[str, str]:
+    from livecfg.layers import Manifest
+    from livecfg.trust.policy import PolicyFile
+
     return {
+        "schemas/livecfg.json": _schema(Manifest),
+        "schemas/policy.json": _schema(PolicyFile),
         "livecfg.yaml": _MANIFEST,
         ".livecfg/policy.yaml": _POLICY.format(repo_id=repo_id, person=person),
         ".livecfg/allowed_signers": f"{person} {public}\n",

@@ -72,6 +72,14 @@ def test_init_makes_a_repository_whose_first_commit_plain_git_calls_good(desk: D
     assert desk.run("verify").startswith("ok: 1 commits")
 
 
+def test_init_writes_schemas_that_editors_find(desk: Desk) -> None:
+    for name, schema in (("livecfg.yaml", "schemas/livecfg.json"), (".livecfg/policy.yaml", "schemas/policy.json")):
+        first = (desk.conf / name).read_text().split("\n")[0]
+        assert first.startswith("# yaml-language-server: $schema=")
+        assert ((desk.conf / name).parent / first.partition("=")[2]).resolve() == (desk.conf / schema).resolve()
+        assert json.loads((desk.conf / schema).read_text())["type"] == "object"
+
+
 def test_init_again_changes_nothing_and_says_so(desk: Desk) -> None:
     before = desk.git("rev-parse", "HEAD")
     assert "nothing was changed" in desk.run("init", "conf", at=desk.path)

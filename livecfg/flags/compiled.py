@@ -47,7 +47,7 @@ class Definition(NamedTuple):
     """Results below this place were drawn by a split or an experiment: their reason is SPLIT."""
 
     def outcome(self, result: Any) -> _Outcome:
-        """Say what a result of the rule comes to (flags.md §2, rule 4)."""
+        """Say what a result of the rule comes to."""
         if result is None:
             return self.default(Reason.DEFAULT)
         name = ("true" if result else "false") if isinstance(result, bool) else result

@@ -125,7 +125,7 @@ def _open(path: Path) -> int:
 def sweep(base: Path) -> int:
     """Remove what killed writers left; only the holder of the lock may call this. Gives the number of things removed.
 
-    `*.lock` and `tmp_*` would wedge or fill the repository for ever (git-measured.md §8); `incoming-*` are ours.
+    `*.lock` and `tmp_*` would wedge or fill the repository for ever; `incoming-*` are ours.
     """
     removed = 0
     ours = ("mirror.git/**/*.lock", "mirror.git/**/tmp_*", "mirror.git/**/incoming-*", "incoming-*", "outgoing-*")

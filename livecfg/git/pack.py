@@ -1,4 +1,4 @@
-"""Reading a pack in memory under caps, and writing one: the quarantine of trust.md §4, 1.
+"""Reading a pack in memory under caps, and writing one: the quarantine of what comes from outside.
 
 Nothing touches the disk. Every object is inflated with a bound, its deltas resolved with a bound, and hashed by us; what comes
 out is a dict of id → (kind, content) that can be judged before it is kept. Thin packs are completed through `base`.

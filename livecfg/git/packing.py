@@ -1,7 +1,7 @@
 """Building packs: what the hub sends, and what maintenance writes.
 
 dulwich walks the whole history and tree to build a pack (2 s at 100,000 files); this follows the new commits and the tree
-differences only, so its cost follows the change (git-measured.md §4).
+differences only, so its cost follows the change.
 """
 
 from __future__ import annotations

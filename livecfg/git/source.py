@@ -20,7 +20,7 @@ _REF = re.compile(r"[A-Za-z0-9][\w./+@-]{0,199}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps on what one fetch may bring; beyond any of them it is aborted and the mirror stays as it was (trust.md §9, 19).
+    """Caps on what one fetch may bring; beyond any of them it is aborted and the mirror stays as it was.
 
     `time_s` is for one fetch as a whole, `idle_s` for one silence of the remote. `delta_depth` counts deltas on deltas.
     """
@@ -92,7 +92,7 @@ class GitSource:
 
 @dataclass(frozen=True, slots=True)
 class UnsafeNoVerification:
-    """A working tree in development, used without any verification; refused in protected environments (trust.md §3)."""
+    """A working tree in development, used without any verification; refused in protected environments."""
 
     path: Path
 

@@ -1,7 +1,7 @@
 """Small files beside the mirror: the last good commit of a service, and what each process reports.
 
 A state file spares the walk from the anchor, so it is believed only when nobody but this process's user could have written it
-(sync.md §3), and it only moves forwards.
+, and it only moves forwards.
 """
 
 from __future__ import annotations

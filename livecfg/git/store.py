@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 TIP = "refs/livecfg/tip"
 LOOSE_MOST = 64
-"""Up to so many new objects are written one by one; more go into a pack (git-measured.md §0, 4)."""
+"""Up to so many new objects are written one by one; more go into a pack."""
 
 _GONE_MOST = 16
 _HEX = frozenset("0123456789abcdef")
@@ -152,7 +152,7 @@ class Store:
         raise MissingObjectError(name)
 
     def _alternates(self) -> list[Store]:
-        """Other object folders that this one borrows from; never for a mirror (trust.md §9, 13)."""
+        """Other object folders that this one borrows from; never for a mirror."""
         if self._others is None:
             listed: list[Path] = []
             if self._follow_alternates:
@@ -241,7 +241,7 @@ class Store:
             return
         form = "\trepositoryformatversion = 1\n" if id_length == 64 else "\trepositoryformatversion = 0\n"
         extension = "[extensions]\n\tobjectformat = sha256\n" if id_length == 64 else ""
-        # Nobody but livecfg may maintain the mirror: gc beside a fetch loses commits (git-measured.md §8).
+        # Nobody but livecfg may maintain the mirror: gc beside a fetch loses commits.
         config = f"[core]\n{form}\tbare = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n{extension}"
         write_file(self.path / "config", config.encode())
         write_file(self.path / "HEAD", b"ref: refs/heads/none\n")  # git accepts branches only; the tip is no branch

@@ -2,7 +2,7 @@
 
 Events only say "look again": nothing is derived from their paths. A stat of each folder and its files every second catches what
 the events miss (network file systems, a folder that was replaced, a full event queue). Only small folders are watched: an object
-folder makes hundreds of events per push, and one rename out of it blocks the queue for half a second (git-measured.md §7).
+folder makes hundreds of events per push, and one rename out of it blocks the queue for half a second.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""WorkingTree: a plain directory seen as Git objects, for development without verification (trust.md §3).
+"""WorkingTree: a plain directory seen as Git objects, for development without verification.
 
 Hidden entries other than `.livecfg`, symbolic links and special files are left out; what is in `.git` is never read.
 """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FILE = b"100644"
 _PERSON = re.compile(r"[^\0\n<>]+\Z")
-_PART = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")  # trust.md §4 f refuses any other name
+_PART = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")  # the walk refuses any other name
 
 
 @dataclass(frozen=True, slots=True)

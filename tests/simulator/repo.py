@@ -157,7 +157,7 @@ class ConfigRepo:
         return self.tip()
 
     def adopt(self, commit: str, by: str, message: str = "") -> str:
-        """Add an empty signed commit that adopts `commit` (trust.md §4 d)."""
+        """Add an empty signed commit that adopts `commit`."""
         return self.commit(by=by, message=f"{message or 'Adopt ' + commit[:10]}\n\nLivecfg-Adopt: {commit}")
 
     def merge(self, branch: str, *, by: str = FOUNDER, message: str = "", signed: bool = True, date: float | None = None) -> str:

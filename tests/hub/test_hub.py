@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,12 +98,6 @@ def hub(repo: ConfigRepo, tmp_path: Path) -> Iterator[Hub]:
     hub.stop()
 
 
-@pytest.fixture
-def server(repo: ConfigRepo) -> Iterator[GitHttpServer]:
-    with GitHttpServer(repo.path) as server:
-        yield server
-
-
 def live_config(repo: ConfigRepo, url: str, home: Path, hub: str) -> LiveConfig[Config]:
     return LiveConfig(
         Config,
@@ -120,15 +115,14 @@ def set_timeout(repo: ConfigRepo, value: object) -> str:
     return repo.publish({BASE: f"timeout_ms: {value}\n"})
 
 
-def test_an_offer_brings_the_objects_so_that_git_is_not_asked(
-    repo: ConfigRepo, hub: Hub, server: GitHttpServer, tmp_path: Path
-) -> None:
-    url = server.url(repo.remote_path)
-    with live_config(repo, url, tmp_path / "home", hub.address) as live:
-        wait_until(lambda: live.status.hub == "streaming")
-        server.__exit__(None, None, None)  # from here on only the hub can bring anything
-        assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
-        assert live.wait_for(set_timeout(repo, 6), 15).config.timeout_ms == 6
+def test_an_offer_brings_the_objects_so_that_git_is_not_asked(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(GitHttpServer(repo.path))
+        with live_config(repo, server.url(repo.remote_path), tmp_path / "home", hub.address) as live:
+            wait_until(lambda: live.status.hub == "streaming")
+            stack.close()  # from here on only the hub can bring anything
+            assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
+            assert live.wait_for(set_timeout(repo, 6), 15).config.timeout_ms == 6
 
 
 def test_fleet_status_names_every_process_and_wait_returns_when_all_have_switched(

@@ -38,7 +38,12 @@ def set_(  # one parameter per option
     clone = Clone()
     objects, tree_id = working_tree(clone.root)
     process = one_process(objects, tree_id, service, env)
-    layer = clone.root / (path or _layer_for(objects, tree_id, process, name))
+    clone.check_no_merge()
+    clone.check_nothing_staged()
+    layer = (clone.root / (path or _layer_for(objects, tree_id, process, name))).resolve()
+    if not layer.is_relative_to(clone.root.resolve()):
+        fail(f"--file {path}: outside of the repository {clone.root}")
+    layer = clone.root / layer.relative_to(clone.root.resolve())
     before = layer.read_text() if layer.exists() else ""
     after = set_in_text(before, name, value, str(layer.relative_to(clone.root)))
     if after == before:

@@ -109,14 +109,26 @@ class Clone:
         status = porcelain.status(self.repo)
         self.repo.get_worktree().stage([os.fsdecode(path) for path in status.unstaged])
 
+    def check_no_merge(self) -> None:
+        """Refuse to commit while git is merging: the second parent would be lost."""
+        if (Path(self.repo.controldir()) / "MERGE_HEAD").exists():
+            fail("a merge is in progress: finish it with `git commit -S`, or `git merge --abort`", Exit.REFUSED)
+
+    def check_nothing_staged(self) -> None:
+        """Refuse when the index already differs from HEAD: a signature must not cover what was not asked for."""
+        head = self.head()
+        if head and self.repo.open_index().commit(self.repo.object_store).decode() != self.commit(head).tree:
+            fail("something is staged already: commit it or unstage it first (`git restore --staged .`)", Exit.REFUSED)
+
     def make_commit(self, message: str, key: Any, *, empty: bool = False) -> str:
         """Commit the index, signed; HEAD's branch moves only if nobody else moved it."""
         from dulwich.objects import Commit as GitCommit
 
         from livecfg.trust.signatures import sign
 
+        self.check_no_merge()
         parent = self.head()
-        tree = self.repo.open_index().commit(self.repo.object_store)
+        tree = self.commit(parent).tree.encode() if empty else self.repo.open_index().commit(self.repo.object_store)
         if parent and not empty and self.commit(parent).tree == tree.decode():
             fail("nothing to commit: the working tree is what HEAD has", Exit.FINDINGS)
         person = self.person()

@@ -90,6 +90,8 @@ def init(directory: Path, person: str, key: Path | None, service: str, trusted_r
     if (clone.root / ".livecfg/policy.yaml").exists():
         click.echo(f"{clone.root} is a configuration repository already; nothing was changed")
         return
+    if root_file.exists():
+        fail(f"{root_file} is there already; name another place with --trusted-root")
     if clone.head():
         fail(f"{clone.root} has commits, but no .livecfg/policy.yaml; start from an empty folder, and copy your files in")
     private, path = _key(clone, key)

@@ -138,6 +138,8 @@ def _change(clone: Clone, text: str, subject: str, key: Path | None) -> None:
     from livecfg.cli.check import find_faults
     from livecfg.cli.effective import AnyModel, working_tree
 
+    clone.check_no_merge()
+    clone.check_nothing_staged()
     path = clone.root / SIGNERS
     before = path.read_text()
     path.write_text(text)

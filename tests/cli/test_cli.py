@@ -240,3 +240,32 @@ def test_a_mistyped_verb_is_guessed(desk: Desk) -> None:
 def test_outside_a_repository_the_command_says_what_to_do(desk: Desk) -> None:
     desk.run("log", at=desk.home, code=2)
     assert "livecfg init" in desk.talk
+
+
+def test_nothing_is_signed_that_was_not_asked_for(desk: Desk) -> None:
+    before = desk.git("rev-parse", "HEAD")
+    desk.write(PROD, "a: 1\n")
+    desk.git("add", "-A")
+    assert "staged already" in (desk.run("set", "b", "2", "--file", PROD, code=3) + desk.talk)
+    desk.run("adopt", "HEAD")
+    assert desk.git("diff", "--name-only", before.strip(), "HEAD") == ""
+
+
+def test_set_stays_inside_the_repository(desk: Desk) -> None:
+    desk.run("set", "a", "1", "--service", "checkout", "--env", "prod", "--file", "../x.yaml", code=2)
+    assert "outside of the repository" in desk.talk
+    assert not (desk.path / "x.yaml").exists()
+
+
+def test_a_trusted_root_that_is_there_is_not_overwritten(desk: Desk) -> None:
+    before = (desk.path / "trusted_root.yaml").read_text()
+    desk.run("init", "other", "--person", "ana@acme", at=desk.path, code=2)
+    assert (desk.path / "trusted_root.yaml").read_text() == before
+
+
+def test_a_merge_in_progress_is_left_to_git(desk: Desk) -> None:
+    head = desk.git("rev-parse", "HEAD")
+    (desk.conf / ".git/MERGE_HEAD").write_text(head)
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "x", code=3)
+    assert desk.git("rev-parse", "HEAD") == head

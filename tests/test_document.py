@@ -90,7 +90,9 @@ def test_scalars_follow_the_core_schema_of_yaml_1_2() -> None:
         (b"[" * 40 + b"]" * 40, (Code.DOCUMENT_LIMIT, 1, 33)),
     ],
 )
-def test_yaml_that_readers_understand_differently_is_refused_where_it_stands(data: bytes, expected: tuple[Code, int, int]) -> None:  # noqa: E501 - a sentence
+def test_yaml_that_readers_understand_differently_is_refused_where_it_stands(
+    data: bytes, expected: tuple[Code, int, int]
+) -> None:  # noqa: E501 - a sentence
     got = fault(data)
     assert got[0] == expected[0]
     if expected[0] is not Code.SYNTAX:  # where a syntax error is found is the YAML library's own choice
@@ -137,7 +139,11 @@ def test_an_empty_document_is_null() -> None:
 
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),  # noqa: E501 - one strategy
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),  # noqa: E501 - one strategy
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=20,
 )

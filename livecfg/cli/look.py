@@ -210,14 +210,14 @@ def _key_rows(clone: Clone, tip: str, key: str, service: str, env: str) -> Any:
 
 def _signer(clone: Clone, commit: Commit) -> str:
     from livecfg.errors import RefusedError
+    from livecfg.trust.identify import Signed, identify
     from livecfg.trust.policy import load_policy
-    from livecfg.trust.verify import signer_of
 
     try:
-        signer = signer_of(commit, load_policy(clone, commit.tree).signers, commit.committer_time)
+        signed = identify(commit, load_policy(clone, commit.tree).signers, commit.committer_time)
     except RefusedError:
         return ""
-    return signer if isinstance(signer, str) else ""
+    return signed.person if isinstance(signed, Signed) else ""
 
 
 @click.command("status")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from livecfg.errors import MissingObjectError, RefusedError
 from livecfg.trust.commits import parse_commit
+from livecfg.trust.identify import Signed, identify
 from livecfg.trust.policy import load_policy
 from livecfg.trust.tree import lookup
-from livecfg.trust.verify import signer_of
 
 if TYPE_CHECKING:
     from livecfg.origin import Origin
@@ -62,7 +62,7 @@ def last_change(objects: Objects, tip: str, origin: Origin) -> Origin:
 
 def _signers(objects: Objects, commit: Commit) -> tuple[str, ...]:
     try:
-        signer = signer_of(commit, load_policy(objects, commit.tree).signers, commit.committer_time)
+        signed = identify(commit, load_policy(objects, commit.tree).signers, commit.committer_time)
     except RefusedError:  # a commit that was skipped then, and whose change somebody adopted later
         return ()
-    return (signer,) if isinstance(signer, str) else ()
+    return (signed.person,) if isinstance(signed, Signed) else ()

@@ -14,8 +14,8 @@ from livecfg.errors import RefusedError, RollbackError
 from livecfg.refusal import Code, Refusal
 from livecfg.revision import Candidate, Commit, Objects, Revision
 from livecfg.trust.commits import parse_commit, trailers
+from livecfg.trust.identify import Signed, identify
 from livecfg.trust.policy import POLICY_PATH, SIGNERS_PATH, PathRule, Policy, is_root_path, load_policy
-from livecfg.trust.signatures import SignatureError, fingerprint, verify_ssh
 from livecfg.trust.tree import TreeFaultError, check, diff, lookup
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ def resume(objects: Objects, trusted: Trusted) -> VerifiedCommit:
     commit = parse_commit(good.commit, objects.read(good.commit, "commit"))
     if commit.payload_sha256 != good.payload_sha256 or commit.tree != good.tree:
         raise ValueError("the mirror holds another commit than the remembered one")
-    signer = signer_of(commit, load_policy(objects, commit.tree).signers, good.time)
+    signed = identify(commit, load_policy(objects, commit.tree).signers, good.time)
     revision = Revision(trusted.ref, good.commit, good.payload_sha256, good.position)
-    return _verified(AuthorisedCommit(revision, commit, (signer,) if isinstance(signer, str) else ()))
+    return _verified(AuthorisedCommit(revision, commit, (signed.person,) if isinstance(signed, Signed) else ()))
 
 
 def _chain(candidate: Candidate, trusted: Trusted, limits: WalkLimits) -> list[Commit]:
@@ -280,7 +280,8 @@ class _Walk:
 
     def _signer(self, commit: Commit, latest: int) -> str | Refusal:
         signers = self.policy.signers if self.policy is not None else self.trusted.root.signers
-        return signer_of(commit, signers, max(latest, commit.committer_time))
+        signed = identify(commit, signers, max(latest, commit.committer_time))
+        return signed.person if isinstance(signed, Signed) else signed
 
     # --- d, e ---------------------------------------------------------------------------------------------------------
 
@@ -330,7 +331,10 @@ class _Walk:
         return everybody or set()
 
     def _person(self, seen: _Seen, signers: Mapping[bytes, Signer] | None) -> str | Refusal:
-        return seen.signer if signers is None else signer_of(seen.commit, signers, seen.commit.committer_time)
+        if signers is None:
+            return seen.signer
+        signed = identify(seen.commit, signers, seen.commit.committer_time)
+        return signed.person if isinstance(signed, Signed) else signed
 
     def _path_faults(self, commit: Commit, path: str, behind: set[str], makers: list[_Seen]) -> list[Refusal]:
         if self.policy is None:
@@ -390,28 +394,6 @@ class _Walk:
             if not new.rules_for(path):
                 message = f"no rule would match {path}: nobody could change it any more"
                 raise RefusedError(Refusal(Code.POLICY, message, path=POLICY_PATH, advice="add a rule for it"))
-
-
-def signer_of(commit: Commit, signers: Mapping[bytes, Signer], moment: float) -> str | Refusal:
-    """The person whose key signed a commit, or why there is none."""
-    if commit.flaw:
-        return Refusal(Code.NOT_CANONICAL, f"not an ordinary commit: {commit.flaw}", commit=commit.id)
-    if commit.signature is None:
-        advice = "sign it (`git commit -S`), or let somebody whom policy allows adopt it (`livecfg adopt`)"
-        return Refusal(Code.UNSIGNED, "the commit is not signed", commit=commit.id, advice=advice)
-    try:
-        key = verify_ssh(commit.signature, commit.payload)
-    except SignatureError as error:
-        return Refusal(Code.BAD_SIGNATURE, f"the signature does not hold: {error}", commit=commit.id)
-    signer = signers.get(key)
-    if signer is None:
-        advice = f"add the key to {SIGNERS_PATH} first, in a commit of the root people"
-        message = f"signed by a key that policy does not know, {fingerprint(key)}"
-        return Refusal(Code.UNKNOWN_KEY_SIGNED, message, commit=commit.id, signer=fingerprint(key), advice=advice)
-    if not signer.holds_at(moment):
-        message = f"the key of {signer.person} is not valid at the commit's time, or not for commits"
-        return Refusal(Code.KEY_NOT_VALID_NOW, message, commit=commit.id, signer=signer.person)
-    return signer.person
 
 
 def _adopted(commit: Commit) -> frozenset[str]:

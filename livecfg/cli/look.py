@@ -214,7 +214,7 @@ def _signer(clone: Clone, commit: Commit) -> str:
     from livecfg.trust.policy import load_policy
 
     try:
-        signed = identify(commit, load_policy(clone, commit.tree).signers, commit.committer_time)
+        signed = identify(commit, load_policy(clone, commit.tree).signers)
     except RefusedError:
         return ""
     return signed.person if isinstance(signed, Signed) else ""

@@ -62,7 +62,7 @@ def last_change(objects: Objects, tip: str, origin: Origin) -> Origin:
 
 def _signers(objects: Objects, commit: Commit) -> tuple[str, ...]:
     try:
-        signed = identify(commit, load_policy(objects, commit.tree).signers, commit.committer_time)
+        signed = identify(commit, load_policy(objects, commit.tree).signers)
     except RefusedError:  # a commit that was skipped then, and whose change somebody adopted later
         return ()
     return (signed.person,) if isinstance(signed, Signed) else ()

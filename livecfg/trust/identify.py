@@ -1,6 +1,7 @@
 """identify(): a commit and the keys of a policy → who signed it, and how; or why nobody did.
 
-Pure: the caller gives the moment at which the key must be valid. Every signature kind ends here.
+Every signature kind ends here. No moment enters: a signature is proved once, and when its key holds is part of the answer,
+since the walk asks again for every later commit that this one still matters to.
 """
 
 from __future__ import annotations
@@ -31,10 +32,19 @@ class Signed:
     touch: bool = False
     pin: bool = False
     authority: str = ""
+    valid_after: float = float("-inf")
+    valid_before: float = float("inf")
+
+    def fault_at(self, commit: Commit, moment: float) -> Refusal | None:
+        """Refuse a key that does not hold at `moment` (Unix seconds; both bounds inclusive)."""
+        if self.valid_after <= moment <= self.valid_before:
+            return None
+        message = f"the key of {self.person} is not valid at the commit's time"
+        return Refusal(Code.KEY_NOT_VALID_NOW, message, commit=commit.id, signer=self.person)
 
 
-def identify(commit: Commit, signers: Mapping[bytes, Signer], moment: float) -> Signed | Refusal:
-    """Tell whose key signed a commit, valid at `moment` (Unix seconds), or why it is nobody's."""
+def identify(commit: Commit, signers: Mapping[bytes, Signer]) -> Signed | Refusal:
+    """Tell whose key signed a commit and when that key holds, or why it is nobody's."""
     if commit.flaw:
         return Refusal(Code.NOT_CANONICAL, f"not an ordinary commit: {commit.flaw}", commit=commit.id)
     if commit.signature is None:
@@ -49,7 +59,7 @@ def identify(commit: Commit, signers: Mapping[bytes, Signer], moment: float) -> 
         advice = "add the key to .livecfg/allowed_signers first, in a commit of the root people"
         message = f"signed by a key that policy does not know, {fingerprint(key)}"
         return Refusal(Code.UNKNOWN_KEY_SIGNED, message, commit=commit.id, signer=fingerprint(key), advice=advice)
-    if not signer.holds_at(moment):
-        message = f"the key of {signer.person} is not valid at the commit's time, or not for commits"
+    if not signer.for_commits:
+        message = f"the key of {signer.person} is not for commits"
         return Refusal(Code.KEY_NOT_VALID_NOW, message, commit=commit.id, signer=signer.person)
-    return Signed(signer.person, fingerprint(key))
+    return Signed(signer.person, fingerprint(key), valid_after=signer.valid_after, valid_before=signer.valid_before)

@@ -147,7 +147,7 @@ def resume(objects: Objects, trusted: Trusted) -> VerifiedCommit:
     commit = parse_commit(good.commit, objects.read(good.commit, "commit"))
     if commit.payload_sha256 != good.payload_sha256 or commit.tree != good.tree:
         raise ValueError("the mirror holds another commit than the remembered one")
-    signed = identify(commit, load_policy(objects, commit.tree).signers, good.time)
+    signed = identify(commit, load_policy(objects, commit.tree).signers)
     revision = Revision(trusted.ref, good.commit, good.payload_sha256, good.position)
     return _verified(AuthorisedCommit(revision, commit, (signed.person,) if isinstance(signed, Signed) else ()))
 
@@ -280,8 +280,7 @@ class _Walk:
 
     def _signer(self, commit: Commit, latest: int) -> str | Refusal:
         signers = self.policy.signers if self.policy is not None else self.trusted.root.signers
-        signed = identify(commit, signers, max(latest, commit.committer_time))
-        return signed.person if isinstance(signed, Signed) else signed
+        return _person_at(commit, signers, max(latest, commit.committer_time))
 
     # --- d, e ---------------------------------------------------------------------------------------------------------
 
@@ -333,8 +332,7 @@ class _Walk:
     def _person(self, seen: _Seen, signers: Mapping[bytes, Signer] | None) -> str | Refusal:
         if signers is None:
             return seen.signer
-        signed = identify(seen.commit, signers, seen.commit.committer_time)
-        return signed.person if isinstance(signed, Signed) else signed
+        return _person_at(seen.commit, signers, seen.commit.committer_time)
 
     def _path_faults(self, commit: Commit, path: str, behind: set[str], makers: list[_Seen]) -> list[Refusal]:
         if self.policy is None:
@@ -394,6 +392,13 @@ class _Walk:
             if not new.rules_for(path):
                 message = f"no rule would match {path}: nobody could change it any more"
                 raise RefusedError(Refusal(Code.POLICY, message, path=POLICY_PATH, advice="add a rule for it"))
+
+
+def _person_at(commit: Commit, signers: Mapping[bytes, Signer], moment: float) -> str | Refusal:
+    signed = identify(commit, signers)
+    if isinstance(signed, Refusal):
+        return signed
+    return signed.fault_at(commit, moment) or signed.person
 
 
 def _adopted(commit: Commit) -> frozenset[str]:

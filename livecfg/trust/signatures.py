@@ -123,7 +123,7 @@ def verify_ssh(armored: bytes, payload: bytes, namespace: bytes = b"git") -> byt
     row = KINDS.get(key_kind)
     if row is None:
         raise SignatureError("a key type that is not supported")
-    row(found, signed_data(namespace, found.hash_name, payload))
+    row(found, signed_data(found.namespace, found.hash_name, payload))
     return found.key
 
 

@@ -6,38 +6,27 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from livecfg.document import Document, read
 from livecfg.errors import RefusedError
 from livecfg.refusal import Code, Refusal
 from livecfg.trust.allowed_signers import Signer, parse_allowed_signers
+from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, Glob, is_root_path, matches
 from livecfg.trust.tree import lookup
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from livecfg.revision import Objects
 
-POLICY_PATH, SIGNERS_PATH = ".livecfg/policy.yaml", ".livecfg/allowed_signers"
-_GLOB_PART = re.compile(r"[A-Za-z0-9._@+*-]+\Z")
-
-
-def _check_glob(text: str) -> str:
-    parts = text.removeprefix("!").split("/")
-    if not all(part == "**" or (_GLOB_PART.match(part) and "**" not in part) for part in parts):
-        raise ValueError("expected path parts with * inside a part, or ** as a whole part")
-    return text
-
-
-Glob = Annotated[str, AfterValidator(_check_glob)]
 Count = Annotated[int, Field(ge=1, le=100)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class Root(BaseModel, frozen=True, extra="forbid"):
@@ -48,18 +37,66 @@ class Root(BaseModel, frozen=True, extra="forbid"):
 
 
 class PathRule(BaseModel, frozen=True, extra="forbid"):
-    """Every rule that matches a path must hold; `allow` names people, teams, or `*` for everybody but services."""
+    """Every rule that matches a path must hold; `allow` names people, teams, or `*` for everybody but services.
 
-    id: str
+    A rule with `only` stands in for the others where the whole change of a path is of that kind; `fast` lets it pass windows
+    and rollouts. `four_eyes`: authors do not count. `bind_ref`: a signature counts only with the trailer `Livecfg-Ref`.
+    """
+
+    id: Name
     paths: Annotated[list[Glob], Field(min_length=1)]
     allow: Annotated[list[str], Field(min_length=1)]
     threshold: Count = 1
     four_eyes: bool = False
+    bind_ref: bool = False
+    require_touch: bool = False
+    require_pin: bool = False
+    only: Literal["disable"] | None = None
+    fast: bool = False
+
+    @model_validator(mode="after")
+    def _narrow(self) -> PathRule:
+        if self.fast and self.only is None:
+            raise ValueError("fast needs `only`: what skips windows must be one narrow kind of change")
+        return self
 
     def matches(self, path: str) -> bool:
         """Whether the rule speaks of a path: some pattern matches and no `!` pattern does."""
-        wanted = any(_matches(glob, path) for glob in self.paths if not glob.startswith("!"))
-        return wanted and not any(_matches(glob[1:], path) for glob in self.paths if glob.startswith("!"))
+        return matches(self.paths, path)
+
+
+class BreakGlass(BaseModel, frozen=True, extra="forbid"):
+    """Who may set the rules aside by the trailer `Livecfg-Break-Glass: <reason>`; never those of the root role."""
+
+    allow: Annotated[list[str], Field(min_length=1)]
+    threshold: Count = 1
+    trailer_required: Literal["reason"] = "reason"
+
+
+class Hours(BaseModel, frozen=True, extra="forbid"):
+    """Part of a week in which nothing is swapped in: from `from` up to, but without, `until`, local time of `zone`."""
+
+    weekdays: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(min_length=1)]
+    start: Annotated[str, Field(alias="from", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+    until: Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+    zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]{1,64}$")] = "UTC"
+
+
+class Window(BaseModel, frozen=True, extra="forbid"):
+    """When a valid revision that touches `paths` waits before it is swapped in, and whose word lets it pass."""
+
+    id: Name
+    paths: Annotated[list[Glob], Field(min_length=1)]
+    deny: Hours
+    override: str = "root"
+
+
+class Limit(BaseModel, frozen=True, extra="forbid"):
+    """How far a weight in a file of `paths` may rise in one commit, in the unit of the file."""
+
+    id: Name
+    paths: Annotated[list[Glob], Field(min_length=1)]
+    max_weight_step: Annotated[float, Field(gt=0)]
 
 
 class Protected(BaseModel, frozen=True, extra="forbid"):
@@ -79,14 +116,24 @@ class Protected(BaseModel, frozen=True, extra="forbid"):
 
 
 class PolicyFile(BaseModel, frozen=True, extra="forbid"):
-    """`.livecfg/policy.yaml` as it is written."""
+    """`.livecfg/policy.yaml` as it is written.
+
+    `services` are keys that no person holds, `forges` those of Git hosts: neither is in `*` nor root, and a forge counts for
+    nothing but a merge under `merge: clean`. `timestamp` names whose heartbeats count.
+    """
 
     version: Literal[1]
     repo_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     root: Root
     teams: dict[str, list[str]] = {}
     services: list[str] = []
+    forges: list[str] = []
+    timestamp: list[str] = []
+    merge: Literal["person", "clean"] = "person"
     rules: list[PathRule] = []
+    break_glass: BreakGlass | None = None
+    windows: list[Window] = []
+    limits: list[Limit] = []
     protected: Protected = Protected()
 
 
@@ -96,32 +143,47 @@ class Policy:
 
     file: PolicyFile
     signers: Mapping[bytes, Signer]
+    keyholders: frozenset[str]
+    """Everybody with a key of their own."""
 
-    def people(self, rule: PathRule) -> frozenset[str]:
-        """Everybody a rule allows."""
-        everybody = frozenset(s.person for s in self.signers.values()) - frozenset(self.file.services)
+    def people(self, allow: Sequence[str]) -> frozenset[str]:
+        """Everybody with a key of their own whom a list of people, teams and `*` names."""
+        everybody = self.keyholders - {*self.file.services, *self.file.forges}
         names: set[str] = set()
-        for name in rule.allow:
+        for name in allow:
             names |= everybody if name == "*" else set(self.file.teams.get(name, [name]))
         return frozenset(names)
 
+    def allows(self, allow: Sequence[str], person: str) -> bool:
+        """Whether a list of people, teams and `*` names a person, known by a key or through an authority."""
+        if "*" in allow and person not in self.file.services and person not in self.file.forges:
+            return True
+        return any(person == name or person in self.file.teams.get(name, ()) for name in allow)
+
     def rules_for(self, path: str) -> tuple[PathRule, ...]:
-        """Give the rules that must hold for a path; none means denied."""
+        """Give the rules that speak of a path; none means denied."""
         if is_root_path(path):
             root = self.file.root
             return (PathRule(id="root", paths=["**"], allow=root.people, threshold=root.threshold),)
         return tuple(rule for rule in self.file.rules if rule.matches(path))
+
+    def has_key(self, person: str) -> bool:
+        """Whether a person has a key of their own."""
+        return person in self.keyholders
+
+    def knows(self, person: str) -> bool:
+        """Whether a person can sign at all, by a key of their own or through an authority."""
+        return self.has_key(person)
+
+    def count(self, allow: Sequence[str]) -> int:
+        """Give as how many a list of people, teams and `*` can count at most."""
+        return len(self.people(allow))
 
     def root_identity(self) -> tuple[Any, ...]:
         """What must not change without the new root's own consent: its people, threshold and keys."""
         root = self.file.root
         keys = frozenset((s.person, s.key) for s in self.signers.values() if s.person in root.people)
         return frozenset(root.people), root.threshold, keys
-
-
-def is_root_path(path: str) -> bool:
-    """Whether only the root role may change a path."""
-    return path.startswith(".livecfg/") or path == "livecfg.yaml"
 
 
 def load_policy(objects: Objects, tree: str) -> Policy:
@@ -143,50 +205,69 @@ def load_policy(objects: Objects, tree: str) -> Policy:
 @lru_cache(maxsize=64)
 def _parse(policy: bytes, signers: bytes) -> Policy:
     document = read(policy, POLICY_PATH)
-    result = Policy(validate(PolicyFile, document, Code.POLICY), parse_allowed_signers(signers, SIGNERS_PATH))
+    keys = parse_allowed_signers(signers, SIGNERS_PATH)
+    result = Policy(validate(PolicyFile, document, Code.POLICY), keys, frozenset(s.person for s in keys.values()))
     faults = _lock_outs(document, result)
     if faults:
         raise RefusedError(*faults)
     return result
 
 
+Fault = tuple[tuple[str | int, ...], str]
+
+
 def _lock_outs(document: Document, policy: Policy) -> list[Refusal]:
-    """Faults that would leave a path nobody can change, or a rule that names nobody."""
-    file = policy.file
-    known = {s.person for s in policy.signers.values()}
-    faults = []
-
-    def fault(loc: tuple[str | int, ...], message: str) -> None:
-        faults.append(document.refusal(Code.POLICY, loc, message, advice=f"people are those with a key in {SIGNERS_PATH}"))
-
-    for team, people in file.teams.items():
-        for index, person in enumerate(people):
-            if person not in known:
-                fault(("teams", team, index), f"{person!r} has no key")
-    for index, person in enumerate(file.root.people):
-        if person not in known or person in file.services:
-            fault(("root", "people", index), f"{person!r} has no key, or is a service")
-    if file.root.threshold > len(set(file.root.people)):
-        fault(("root", "threshold"), f"a threshold of {file.root.threshold} with {len(set(file.root.people))} people")
-    if len({rule.id for rule in file.rules}) != len(file.rules):
-        fault(("rules",), "two rules have the same id")
-    for number, rule in enumerate(file.rules):
-        for loc, message in _rule_lock_outs(policy, rule, known):
-            fault(("rules", number, *loc), message)
-    return faults
-
-
-def _rule_lock_outs(policy: Policy, rule: PathRule, known: set[str]) -> list[tuple[tuple[str | int, ...], str]]:
-    """Give the faults of one rule, each with its place inside it."""
-    faults: list[tuple[tuple[str | int, ...], str]] = [
-        (("allow", at), f"{name!r} is neither a team nor a person with a key")
-        for at, name in enumerate(rule.allow)
-        if name != "*" and name not in policy.file.teams and name not in known
+    """Faults that would leave a path nobody can change, a rule that names nobody, or a name that means two things."""
+    faults = [
+        *_name_faults(policy),
+        *_root_faults(policy),
+        *(fault for number, rule in enumerate(policy.file.rules) for fault in _allow_faults(policy, ("rules", number), rule)),
+        *(_allow_faults(policy, ("break_glass",), policy.file.break_glass) if policy.file.break_glass else ()),
     ]
-    count = len(policy.people(rule))
-    if rule.threshold > count - rule.four_eyes:
-        faults.append((("threshold",), f"the rule {rule.id!r} needs {rule.threshold} and allows {count} people"))
-    return faults
+    advice = f"people are those with a key in {SIGNERS_PATH}"
+    return [document.refusal(Code.POLICY, loc, message, advice=advice) for loc, message in faults]
+
+
+def _name_faults(policy: Policy) -> Iterator[Fault]:
+    file = policy.file
+    for key, names in (("services", file.services), ("forges", file.forges), ("timestamp", file.timestamp)):
+        yield from (((key, at), f"{name!r} has no key") for at, name in enumerate(names) if not policy.knows(name))
+    for team, people in file.teams.items():
+        if policy.knows(team) or team in {"root", "*"}:
+            yield ("teams", team), f"{team!r} is the name of a person or a word of its own: a team needs another"
+        yield from ((("teams", team, at), f"{name!r} has no key") for at, name in enumerate(people) if not policy.knows(name))
+    for number, window in enumerate(file.windows):
+        if window.override != "root" and not _is_named(policy, window.override):
+            yield ("windows", number, "override"), f"{window.override!r} is neither root, nor a team, nor a person with a key"
+    ids = [one.id for group in (file.rules, file.windows, file.limits) for one in group]
+    if len(set(ids)) != len(ids):
+        yield ("rules",), "two rules, windows or limits have the same id"
+
+
+def _root_faults(policy: Policy) -> Iterator[Fault]:
+    root = policy.file.root
+    for at, person in enumerate(root.people):
+        if not policy.has_key(person) or person in policy.file.services or person in policy.file.forges:
+            yield ("root", "people", at), f"{person!r} has no key of their own, or is a service or a forge"
+    if root.threshold > len(set(root.people)):
+        yield ("root", "threshold"), f"a threshold of {root.threshold} with {len(set(root.people))} people"
+
+
+def _allow_faults(policy: Policy, loc: tuple[str | int, ...], rule: PathRule | BreakGlass) -> Iterator[Fault]:
+    """Give the faults of a list of people: names that mean nobody, and a threshold that cannot be met."""
+    for at, name in enumerate(rule.allow):
+        if name != "*" and not _is_named(policy, name):
+            yield (*loc, "allow", at), f"{name!r} is neither a team nor a person with a key"
+        if policy.file.forges and {name, *policy.file.teams.get(name, ())} & {*policy.file.forges}:
+            yield (*loc, "allow", at), f"{name!r} is or holds a forge: a forge proves nothing about people"
+    count, needs = policy.count(rule.allow), rule.threshold + getattr(rule, "four_eyes", False)
+    if needs > count:
+        name = repr(rule.id) if isinstance(rule, PathRule) else "break_glass"
+        yield (*loc, "threshold"), f"the rule {name} needs {rule.threshold} and allows {count} people"
+
+
+def _is_named(policy: Policy, name: str) -> bool:
+    return name in policy.file.teams or policy.knows(name)
 
 
 def protected_of(objects: Objects, tree: str) -> Protected:
@@ -200,20 +281,3 @@ def protected_of(objects: Objects, tree: str) -> Protected:
     if entry is None:
         return Protected()
     return validate(PolicyFile, read(objects.read(entry.id, "blob"), POLICY_PATH), Code.POLICY).protected
-
-
-@lru_cache(maxsize=4096)
-def _pattern(glob: str) -> re.Pattern[str]:
-    text = ""
-    parts = glob.split("/")
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if part == "**":
-            text += ".+" if last else "(?:[^/]+/)*"
-        else:
-            text += re.escape(part).replace(r"\*", "[^/]*") + ("" if last else "/")
-    return re.compile(text + r"\Z")
-
-
-def _matches(glob: str, path: str) -> bool:
-    return _pattern(glob).match(path) is not None

@@ -1,0 +1,264 @@
+"""Who stands behind a change: who signed it, who adopted it later, and who approved it on the merged side of a merge.
+
+An approval is proved from Git objects alone. A commit `a` of the merged side, with one parent and a person's signature, approves
+path p in the merge m when all hold:
+
+- (i) `a` changed p and nobody else's commit among its ancestors on the merged side did; or `a` is empty and says
+  `Livecfg-Approve: <repo_id> <ref>`;
+- (ii) `a` and every merged-side commit that descends from it have p as it lands in m: a change that was withdrawn does not count;
+- (iii) where `a` left the chain, and on every chain commit after that, p is as the last good commit has it: an approval is not
+  replayed after a revert.
+
+A commit that merely sits on top approves nothing, and merging unrelated work voids nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from livecfg.refusal import Code, Refusal
+from livecfg.trust.commits import parse_commit, trailers
+from livecfg.trust.identify import Signed, identify
+from livecfg.trust.merged import MergedSide
+from livecfg.trust.tree import Entry, TreeFaultError, lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping, Sequence
+
+    from livecfg.revision import Commit, Objects
+    from livecfg.trust.allowed_signers import Signer
+
+ADOPT, APPROVE, BIND = "Livecfg-Adopt", "Livecfg-Approve", "Livecfg-Ref"
+BROKEN = Entry("", "")
+"""What stands for an entry that cannot be read, because a tree on the way is malformed: equal to no real one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A commit of the chain since the last good one: what it changed against its first parent, and whom it adopts.
+
+    `hosted` marks a merge that a forge made: the people of its merged side alone vouch for it.
+    """
+
+    commit: Commit
+    changed: Container[str]
+    adopts: frozenset[str]
+    hosted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """One person behind one commit. `bound`: said for this repository and ref; `explicit`: by an approval, not as author."""
+
+    signed: Signed
+    bound: bool
+    explicit: bool = False
+
+
+class Identities:
+    """Who signed a commit by one set of keys; each signature is proved once."""
+
+    def __init__(self, signers: Mapping[bytes, Signer], forges: Iterable[str] = ()) -> None:
+        self._signers = signers
+        self._forges = frozenset(forges)
+        self._known: dict[str, Signed | Refusal] = {}
+
+    def raw(self, commit: Commit) -> Signed | Refusal:
+        """Tell who signed, forges and times aside."""
+        found = self._known.get(commit.id)
+        if found is None:
+            found = self._known[commit.id] = identify(commit, self._signers)
+        return found
+
+    def forge(self, commit: Commit) -> bool:
+        """Whether a forge signed it, or nobody at all."""
+        found = self.raw(commit)
+        return found.person in self._forges if isinstance(found, Signed) else found.code is Code.UNSIGNED
+
+    def at(self, commit: Commit, moment: float) -> Signed | Refusal:
+        """Tell which person signed, with a key that holds at `moment`, or why nobody did."""
+        found = self.raw(commit)
+        if isinstance(found, Refusal):
+            return found
+        if found.person in self._forges:
+            message = f"signed by {found.person}: that proves that the forge did it, never that a person did"
+            advice = f"a person merges it (`git merge --no-ff -S`) or adopts it (`livecfg adopt {commit.id[:10]}`)"
+            return Refusal(Code.MERGE, message, commit=commit.id, signer=found.person, advice=advice)
+        return found.fault_at(commit, moment) or found
+
+
+class Trees:
+    """Entries and trees by commit, each read once."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self._entries: dict[tuple[str, str], Entry | None] = {}
+        self._trees: dict[str, str] = {}
+
+    def know(self, commit: Commit) -> None:
+        """Take note of a commit that was read already."""
+        self._trees[commit.id] = commit.tree
+
+    def entry(self, tree: str | None, path: str) -> Entry | None:
+        """Give what `path` names below a tree."""
+        if tree is None:
+            return None
+        at = (tree, path)
+        if at not in self._entries:
+            try:
+                self._entries[at] = lookup(self.objects, tree, path)
+            except TreeFaultError:
+                self._entries[at] = BROKEN
+        return self._entries[at]
+
+    def tree_of(self, commit_id: str) -> str:
+        """Give the tree of a commit."""
+        if commit_id not in self._trees:
+            self._trees[commit_id] = parse_commit(commit_id, self.objects.read(commit_id, "commit")).tree
+        return self._trees[commit_id]
+
+    def made(self, commit: Commit, path: str) -> bool:
+        """Whether a commit itself changed `path`: its entry differs from that of every parent."""
+        entry = self.entry(commit.tree, path)
+        if not commit.parents:
+            return entry is not None
+        return all(self.entry(self.tree_of(parent), path) != entry for parent in commit.parents)
+
+
+class Evidence:
+    """Who stands behind what, among the commits since the last good one; `statement` is `<repo_id> <full ref>`."""
+
+    def __init__(self, objects: Objects, identities: Identities, statement: str) -> None:
+        self.trees = Trees(objects)
+        self.identities = identities
+        self.statement = statement
+        self.since: list[Seen] = []
+        self._sides: dict[str, MergedSide] = {}
+
+    def under(self, identities: Identities) -> Evidence:
+        """Give the same evidence as other keys see it."""
+        other = Evidence(self.trees.objects, identities, self.statement)
+        other.since, other._sides = self.since, self._sides
+        return other
+
+    def makers(self, path: str, good_tree: str | None) -> list[Seen]:
+        """M(p): the commits that changed p since its entry was last that of the last good commit."""
+        was = self.trees.entry(good_tree, path)
+        makers: list[Seen] = []
+        for seen in self.since:
+            if path in seen.changed:
+                makers.append(seen)
+            if self.trees.entry(seen.commit.tree, path) == was:
+                makers.clear()
+        return makers
+
+    def vouchers(self, maker: Seen, path: str, good_tree: str | None, moment: float, *, merged: bool) -> list[Voucher]:
+        """Give everybody behind one commit for one path; with `merged`, those of its merged side too."""
+        at = self.since.index(maker)
+        found = [] if maker.hosted else self._signer(maker.commit, moment)
+        for seen in self.since[at + 1 :]:
+            if maker.commit.id in seen.adopts and not seen.hosted:
+                found += self._signer(seen.commit, moment)
+        if merged and len(maker.commit.parents) == 2 and not maker.commit.flaw:
+            approvals = self._approvals(maker.commit, path, good_tree, moment)
+            if not maker.hosted or any(voucher.explicit for voucher in approvals):
+                found += approvals
+        return found
+
+    def authors(self, path: str, moment: float) -> set[str] | None:
+        """Give all who changed p since the last good commit, merged sides included; None: one of them is not known."""
+        makers: list[Commit] = []
+        for seen in self.since:
+            if path not in seen.changed:
+                continue
+            if self.trees.made(seen.commit, path):
+                makers.append(seen.commit)
+            if len(seen.commit.parents) == 2 and not seen.commit.flaw:
+                side = self.side(seen.commit)
+                if side.overflow:
+                    return None
+                makers += [commit for commit in side.commits.values() if self.trees.made(commit, path)]
+        signed = [self.identities.at(commit, moment) for commit in makers]
+        if any(isinstance(s, Refusal) for s in signed):
+            return None
+        return {s.person for s in signed if isinstance(s, Signed)}
+
+    def is_approved(self, merge: Commit, moment: float) -> bool:
+        """Whether somebody on the merged side said so in a commit of its own."""
+        return any(
+            self._approves(commit) and isinstance(self.identities.at(commit, moment), Signed)
+            for commit in self.side(merge).commits.values()
+        )
+
+    def side(self, merge: Commit) -> MergedSide:
+        """Give the merged side of a merge."""
+        if merge.id not in self._sides:
+            self._sides[merge.id] = MergedSide(self.trees.objects, merge)
+        return self._sides[merge.id]
+
+    def _signer(self, commit: Commit, moment: float) -> list[Voucher]:
+        signed = self.identities.at(commit, moment)
+        return [Voucher(signed, bound=self._says(commit, BIND))] if isinstance(signed, Signed) else []
+
+    def _says(self, commit: Commit, *names: str) -> bool:
+        return any(key in names and value == self.statement for key, value in trailers(commit.message))
+
+    def _approvals(self, merge: Commit, path: str, good_tree: str | None, moment: float) -> list[Voucher]:
+        side = self.side(merge)
+        landed, was = self.trees.entry(merge.tree, path), self.trees.entry(good_tree, path)
+        standing = self._standing(side, path, landed)
+        steady = self._steady(side, path, was)
+        others = self._other_makers(side, path, moment)
+        found = []
+        for commit_id, commit in side.commits.items():
+            if len(commit.parents) != 1 or commit_id not in standing or side.base.get(commit_id, steady) >= steady:
+                continue
+            signed = self.identities.at(commit, moment)
+            if not isinstance(signed, Signed):
+                continue
+            explicit = self._approves(commit)
+            if explicit or (self.trees.made(commit, path) and others[commit_id] <= {signed.person}):
+                found.append(Voucher(signed, bound=self._says(commit, BIND, APPROVE), explicit=explicit))
+        return found
+
+    def _approves(self, commit: Commit) -> bool:
+        """Whether a commit is empty and says that it approves what it stands on."""
+        if len(commit.parents) != 1 or not self._says(commit, APPROVE):
+            return False
+        return self.trees.tree_of(commit.parents[0]) == commit.tree
+
+    def _standing(self, side: MergedSide, path: str, landed: Entry | None) -> set[str]:
+        """(ii): the commits that, with all their descendants on the side, have p as it lands."""
+        standing: set[str] = set()
+        for commit_id, commit in reversed(side.commits.items()):
+            if self.trees.entry(commit.tree, path) == landed and standing.issuperset(side.children.get(commit_id, ())):
+                standing.add(commit_id)
+        return standing
+
+    def _steady(self, side: MergedSide, path: str, was: Entry | None) -> int:
+        """(iii): for how many chain commits below the merge p is as the last good commit has it."""
+        deepest = max(side.base.values(), default=-1)
+        for place, commit in enumerate(side.chain[: deepest + 1]):
+            if self.trees.entry(commit.tree, path) != was:
+                return place
+        return deepest + 1
+
+    def _other_makers(self, side: MergedSide, path: str, moment: float) -> Mapping[str, frozenset[str]]:
+        """(i): for each commit of the side, who changed p among its ancestors there; the unknown by their commit."""
+        above: dict[str, frozenset[str]] = {}
+        makers: dict[str, frozenset[str]] = {}
+        for commit_id, commit in side.commits.items():
+            parents: Sequence[str] = [parent for parent in commit.parents if parent in makers]
+            above[commit_id] = frozenset().union(*(makers[parent] for parent in parents))
+            mine: frozenset[str] = frozenset()
+            if self.trees.made(commit, path):
+                signed = self.identities.at(commit, moment)
+                mine = frozenset({signed.person if isinstance(signed, Signed) else commit_id})
+            makers[commit_id] = above[commit_id] | mine
+        return above
+
+
+def adopted(commit: Commit) -> frozenset[str]:
+    """Give the full ids of the commits that a commit adopts."""
+    return frozenset(value for key, value in trailers(commit.message) if key == ADOPT)

@@ -1,0 +1,258 @@
+"""Whether policy allows what a commit changes: every path by every rule that matches it, with enough people behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from livecfg.errors import RefusedError
+from livecfg.refusal import Code, Refusal
+from livecfg.trust.approvals import Evidence, Identities
+from livecfg.trust.changes import is_disable, weight_rise
+from livecfg.trust.commits import trailers
+from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, is_root_path, matches
+from livecfg.trust.policy import PathRule, Policy, load_policy
+from livecfg.trust.tree import diff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from livecfg.revision import Commit, Objects
+    from livecfg.trust.approvals import Seen, Voucher
+    from livecfg.trust.root import TrustedRoot
+    from livecfg.trust.tree import Change
+
+BREAK_GLASS = "Livecfg-Break-Glass"
+_PIN_RULE, _NEW_ROOT, _GLASS = "trusted-root", "new-root", "break-glass"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule held against one path: who stands behind the change, how many that counts as, how many it takes."""
+
+    path: str
+    rule: PathRule
+    behind: tuple[str, ...]
+    count: int
+    why_not: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the rule is satisfied."""
+        return not self.why_not and self.count >= self.rule.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What policy says of one commit: its findings, the faults that refuse it, and the reason when it broke the glass."""
+
+    findings: tuple[Finding, ...]
+    faults: tuple[Refusal, ...]
+    broke_glass: str = ""
+
+    @property
+    def vouchers(self) -> tuple[str, ...]:
+        """Everybody who stood behind some path."""
+        return tuple(sorted({person for finding in self.findings for person in finding.behind}))
+
+
+class Judge:
+    """Judges one commit against the last good tree; `policy` None: before the first commit, where the pin alone counts."""
+
+    def __init__(self, evidence: Evidence, root: TrustedRoot, policy: Policy | None, good_tree: str | None) -> None:
+        self.evidence = evidence
+        self.objects: Objects = evidence.trees.objects
+        self.root = root
+        self.policy = policy
+        self.good_tree = good_tree
+
+    def judge(self, commit: Commit, moment: float) -> Verdict:
+        """Hold every path that differs from the last good tree against its rules, by keys that are valid at `moment`.
+
+        Raises:
+            TreeFaultError: the tree of the commit, or of the last good one, is malformed.
+            FetchError: an object is missing; nothing is decided.
+
+        """
+        delta = diff(self.objects, self.good_tree, commit.tree)
+        reason = self._broken_glass(commit)
+        findings: list[Finding] = []
+        faults: list[Refusal] = []
+        for path, change in sorted(delta.items()):
+            rules = self._rules(path, change, broken=bool(reason))
+            found = [self._hold(path, rule, moment) for rule in rules]
+            findings += found
+            faults += [self._fault(commit, finding) for finding in found if not finding.holds]
+            if not rules:
+                faults.append(self._denied(commit, path))
+            elif not reason:
+                faults += self._over_limits(commit, path, change)
+        if self.policy is None or any(is_root_path(path) for path in delta):
+            more, refusals = self._judge_policy(commit, moment)
+            findings += more
+            faults += refusals
+        broken = reason if any(finding.rule.id == _GLASS for finding in findings) else ""
+        return Verdict(tuple(findings), tuple(faults), broken)
+
+    # --- one path -----------------------------------------------------------------------------------------------------
+
+    def _rules(self, path: str, change: Change, *, broken: bool) -> tuple[PathRule, ...]:
+        if self.policy is None:
+            return (PathRule(id=_PIN_RULE, paths=["**"], allow=sorted(self.root.people), threshold=self.root.threshold),)
+        if broken and not is_root_path(path):
+            assert self.policy.file.break_glass is not None  # noqa: S101 - that is what broke
+            glass = self.policy.file.break_glass
+            return (PathRule(id=_GLASS, paths=["**"], allow=glass.allow, threshold=glass.threshold),)
+        return applicable(self.policy, self.objects, path, change)
+
+    def _hold(self, path: str, rule: PathRule, moment: float) -> Finding:
+        """Count the people behind a path for one rule; the merged sides are looked at only where they could matter."""
+        authors = self.evidence.authors(path, moment) if rule.four_eyes else set()
+        if authors is None:
+            return Finding(path, rule, (), 0, "it wants four eyes, and somebody who changed the path is not known")
+        makers = self.evidence.makers(path, self.good_tree)
+        finding = Finding(path, rule, (), 0)
+        for merged in (False, True):
+            behind = self._behind(makers, path, rule, moment, merged=merged)
+            counted = {one for person, one in behind.items() if person not in authors and self._allows(rule, person)}
+            finding = Finding(path, rule, tuple(sorted(behind)), len(counted))
+            if finding.holds:
+                break
+        return finding
+
+    def _behind(self, makers: list[Seen], path: str, rule: PathRule, moment: float, *, merged: bool) -> dict[str, str]:
+        """Give who stands behind each of the commits that made a path what it is, and as whom each of them counts."""
+        everybody: dict[str, str] | None = None
+        for maker in makers:
+            vouchers = self.evidence.vouchers(maker, path, self.good_tree, moment, merged=merged)
+            people = {v.signed.person: v.signed.authority or v.signed.person for v in vouchers if _counts(rule, v)}
+            everybody = people if everybody is None else {p: one for p, one in everybody.items() if p in people}
+        return everybody or {}
+
+    def _allows(self, rule: PathRule, person: str) -> bool:
+        return person in rule.allow if self.policy is None else self.policy.allows(rule.allow, person)
+
+    def _over_limits(self, commit: Commit, path: str, change: Change) -> list[Refusal]:
+        limits = [limit for limit in self.policy.file.limits if matches(limit.paths, path)] if self.policy is not None else []
+        if not limits:
+            return []
+        rise = weight_rise(self.objects, path, change)
+        return [
+            Refusal(
+                Code.PATH_DENIED,
+                f"a weight rises by {rise:g}, the limit {limit.id!r} allows {limit.max_weight_step:g} in one commit",
+                commit=commit.id,
+                path=path,
+                rule=limit.id,
+                advice="go there in smaller steps",
+            )
+            for limit in limits
+            if rise > limit.max_weight_step
+        ]
+
+    # --- the policy itself --------------------------------------------------------------------------------------------
+
+    def _judge_policy(self, commit: Commit, moment: float) -> tuple[list[Finding], list[Refusal]]:
+        """A changed policy must be well-formed, of this repository, lock nobody out, and a new root must agree with itself."""
+        try:
+            new = load_policy(self.objects, commit.tree)
+            self.check_repository(new)
+            self._check_reach(new, commit)
+        except RefusedError as error:
+            return [], list(error.refusals)
+        if self.policy is not None and new.root_identity() == self.policy.root_identity():
+            return [], []
+        people, threshold = new.file.root.people, new.file.root.threshold
+        rule = PathRule(id=_NEW_ROOT, paths=["**"], allow=people, threshold=threshold)
+        judge = Judge(self.evidence.under(Identities(new.signers, new.file.forges)), self.root, new, self.good_tree)
+        findings = [judge._hold(path, rule, moment) for path in (POLICY_PATH, SIGNERS_PATH) if self._differs(commit, path)]
+        return findings, [judge._fault(commit, finding) for finding in findings if not finding.holds]
+
+    def _differs(self, commit: Commit, path: str) -> bool:
+        trees = self.evidence.trees
+        return trees.entry(commit.tree, path) != trees.entry(self.good_tree, path)
+
+    def check_repository(self, new: Policy) -> None:
+        """Refuse a policy of another repository, or one that asks for less than what is pinned.
+
+        Raises:
+            RefusedError: it is.
+
+        """
+        if new.file.repo_id != self.root.repo_id:
+            message = f"repo_id is not the pinned one ({self.root.repo_id}): another repository"
+            raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, path=POLICY_PATH, advice="repo_id never changes"))
+        if new.file.root.threshold < self.root.threshold:
+            message = f"the root threshold falls below the pinned {self.root.threshold}"
+            raise RefusedError(Refusal(Code.POLICY, message, path=POLICY_PATH, advice="raise root.threshold"))
+
+    def _check_reach(self, new: Policy, commit: Commit) -> None:
+        """Refuse a policy under which an existing path matches no rule: nobody could change it any more."""
+        for path in diff(self.objects, None, commit.tree):
+            if all(rule.only for rule in new.rules_for(path)):
+                message = f"no rule would match {path}: nobody could change it any more"
+                raise RefusedError(Refusal(Code.POLICY, message, path=POLICY_PATH, advice="add a rule for it"))
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def _broken_glass(self, commit: Commit) -> str:
+        """Give the reason in `Livecfg-Break-Glass: <reason>`, where policy knows a glass to break."""
+        if self.policy is None or self.policy.file.break_glass is None:
+            return ""
+        return next((value for key, value in trailers(commit.message) if key == BREAK_GLASS), "")
+
+    def _denied(self, commit: Commit, path: str) -> Refusal:
+        message = f"no rule of {POLICY_PATH} allows changing it"
+        advice = f"add a rule for it, by the root people ({_names(self._root_people())})"
+        return Refusal(Code.PATH_DENIED, message, path=path, commit=commit.id, advice=advice)
+
+    def _root_people(self) -> Iterable[str]:
+        return self.policy.file.root.people if self.policy is not None else sorted(self.root.people)
+
+    def _fault(self, commit: Commit, finding: Finding) -> Refusal:
+        """Say who is missing: a path whose signers are not allowed at all, or not enough of them."""
+        rule, signer = finding.rule, ", ".join(finding.behind)
+        everybody = frozenset(rule.allow) if self.policy is None else self.policy.people(rule.allow)
+        needs = f"the rule {rule.id!r} needs {rule.threshold} of its people and has {finding.count}"
+        why = finding.why_not or f"{signer or 'nobody known'} vouches for it; {needs}{_demands(rule)}"
+        others = sorted(everybody - set(finding.behind))
+        advice = (
+            f"{rule.threshold - finding.count} more of {_names(others) or 'nobody: change the policy'}: "
+            f"`livecfg adopt {commit.id[:10]}`"
+        )
+        code = Code.THRESHOLD if finding.count else Code.PATH_DENIED
+        if is_root_path(finding.path):
+            code = Code.ROOT_REQUIRED
+        return Refusal(code, why, commit=commit.id, path=finding.path, rule=rule.id, signer=signer, advice=advice)
+
+
+def applicable(policy: Policy, objects: Objects, path: str, change: Change) -> tuple[PathRule, ...]:
+    """Give the rules that must hold for one change; one with `only` stands in for the others where the change is of its kind."""
+    rules = policy.rules_for(path)
+    narrow = tuple(rule for rule in rules if rule.only)
+    if narrow and is_disable(objects, path, change):
+        return narrow
+    return tuple(rule for rule in rules if not rule.only)
+
+
+def _counts(rule: PathRule, voucher: Voucher) -> bool:
+    """Whether a signature is one that the rule takes."""
+    signed = voucher.signed
+    return (
+        (voucher.bound or not rule.bind_ref) and (signed.touch or not rule.require_touch) and (signed.pin or not rule.require_pin)
+    )
+
+
+def _demands(rule: PathRule) -> str:
+    wants: Mapping[str, bool] = {
+        "authors do not count": rule.four_eyes,
+        "only signatures with a Livecfg-Ref trailer count": rule.bind_ref,
+        "only touched security keys count": rule.require_touch,
+        "only security keys with a PIN count": rule.require_pin,
+    }
+    return "".join(f"; {text}" for text, wanted in wants.items() if wanted)
+
+
+def _names(people: Iterable[str]) -> str:
+    names = list(people)
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")

@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from livecfg.refusal import Code, Refusal
-from livecfg.trust.signatures import SignatureError, fingerprint, verify_ssh
+from livecfg.trust.allowed_signers import Signers
+from livecfg.trust.openpgp import is_openpgp, issuer, verify_openpgp
+from livecfg.trust.signatures import Proof, fingerprint, verify_ssh
+from livecfg.trust.wire import SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from livecfg.revision import Commit
-    from livecfg.trust.allowed_signers import Signer
+    from livecfg.trust.allowed_signers import Authority, Signer
+    from livecfg.trust.certificates import Certificate
+
+_KEYS, _OPENPGP = ".livecfg/allowed_signers", ".livecfg/openpgp/<person>.asc"
+_ADD = "add the key to {} first, in a commit of the root people"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +51,96 @@ class Signed:
 
 
 def identify(commit: Commit, signers: Mapping[bytes, Signer]) -> Signed | Refusal:
-    """Tell whose key signed a commit and when that key holds, or why it is nobody's."""
+    """Tell whose key signed a commit and when that key holds, or why it is nobody's.
+
+    `signers` without authorities and OpenPGP keys (a plain mapping) knows people by their own SSH keys only.
+
+    Raises:
+        LivecfgError: policy lists OpenPGP keys and the package that reads them is missing.
+
+    """
     if commit.flaw:
         return Refusal(Code.NOT_CANONICAL, f"not an ordinary commit: {commit.flaw}", commit=commit.id)
     if commit.signature is None:
         advice = "sign it (`git commit -S`), or let somebody whom policy allows adopt it (`livecfg adopt`)"
         return Refusal(Code.UNSIGNED, "the commit is not signed", commit=commit.id, advice=advice)
+    known = signers if isinstance(signers, Signers) else Signers(signers)
     try:
-        key = verify_ssh(commit.signature, commit.payload)
+        signed = _openpgp(commit, known) if is_openpgp(commit.signature) else _ssh(commit, known)
     except SignatureError as error:
         return Refusal(Code.BAD_SIGNATURE, f"the signature does not hold: {error}", commit=commit.id)
-    signer = signers.get(key)
+    except _NobodyError as error:
+        return Refusal(error.code, str(error), commit=commit.id, signer=error.signer, advice=error.advice)
+    return signed
+
+
+class _NobodyError(Exception):
+    """A signature that holds, by a key that is nobody's or not for this."""
+
+    def __init__(self, message: str, signer: str, code: Code = Code.UNKNOWN_KEY_SIGNED, advice: str = "") -> None:
+        super().__init__(message)
+        self.signer, self.code, self.advice = signer, code, advice
+
+
+def _ssh(commit: Commit, signers: Signers) -> Signed:
+    assert commit.signature is not None  # noqa: S101 - the caller looked
+    proof = verify_ssh(commit.signature, commit.payload)
+    if proof.certificate is not None:
+        return _certified(proof, proof.certificate, signers)
+    signer = signers.get(proof.key)
     if signer is None:
-        advice = "add the key to .livecfg/allowed_signers first, in a commit of the root people"
-        message = f"signed by a key that policy does not know, {fingerprint(key)}"
-        return Refusal(Code.UNKNOWN_KEY_SIGNED, message, commit=commit.id, signer=fingerprint(key), advice=advice)
+        raise _unknown(fingerprint(proof.key), _KEYS)
+    _check_purpose(signer, signer.person)
+    name = fingerprint(proof.key)
+    return Signed(signer.person, name, proof.touch, proof.pin, "", signer.valid_after, signer.valid_before)
+
+
+def _certified(proof: Proof, certificate: Certificate, signers: Signers) -> Signed:
+    """The one person a certificate names that its authority may speak for, and while both hold."""
+    authority = signers.authorities.get(certificate.authority)
+    if authority is None:
+        raise _unknown(fingerprint(certificate.authority), f"a cert-authority line of {_KEYS}")
+    people = {name for name in certificate.principals if authority.covers(name)}
+    if len(people) != 1:
+        message = f"the certificate names {len(people)} people that its authority may speak for, not one"
+        raise _NobodyError(message, fingerprint(proof.key))
+    (person,) = people
+    if signers.authorities_of(person) != [authority]:
+        message = f"the certificate is for {person}, who has a key of their own or another authority too"
+        raise _NobodyError(message, fingerprint(proof.key))
+    _check_purpose(authority, person)
+    if certificate.verify_required and not proof.pin:
+        raise SignatureError("the certificate demands the PIN of the security key, which was not given")
+    return Signed(
+        person,
+        fingerprint(proof.key),
+        proof.touch,
+        proof.pin,
+        fingerprint(authority.key),
+        max(authority.valid_after, certificate.valid_after),
+        min(authority.valid_before, certificate.valid_before - 1),
+    )
+
+
+def _openpgp(commit: Commit, signers: Signers) -> Signed:
+    assert commit.signature is not None  # noqa: S101 - the caller looked
+    if not signers.openpgp:
+        raise _NobodyError("signed with OpenPGP, and policy lists no OpenPGP key", "", advice=_ADD.format(_OPENPGP))
+    named = issuer(commit.signature)
+    candidates = {key.fingerprint: key for key in signers.openpgp.values() if named and key.fingerprint.endswith(named)}
+    if not candidates:
+        raise _unknown(named, _OPENPGP)
+    proof = verify_openpgp(commit.signature, commit.payload, candidates)
+    key = candidates[proof.fingerprint]
+    if key.revoked:
+        raise _NobodyError(f"the key of {key.person} is revoked", key.person, Code.KEY_NOT_VALID_NOW)
+    return Signed(key.person, key.fingerprint, valid_after=key.valid_after, valid_before=key.valid_before)
+
+
+def _unknown(key: str, where: str) -> _NobodyError:
+    return _NobodyError(f"signed by a key that policy does not know, {key}", key, advice=_ADD.format(where))
+
+
+def _check_purpose(signer: Signer | Authority, person: str) -> None:
     if not signer.for_commits:
-        message = f"the key of {signer.person} is not for commits"
-        return Refusal(Code.KEY_NOT_VALID_NOW, message, commit=commit.id, signer=signer.person)
-    return Signed(signer.person, fingerprint(key), valid_after=signer.valid_after, valid_before=signer.valid_before)
+        raise _NobodyError(f"the key of {person} is not for commits", person, Code.KEY_NOT_VALID_NOW)

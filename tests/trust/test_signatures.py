@@ -60,7 +60,7 @@ def we_accept(signature: bytes, payload: bytes) -> bool:
 
 @pytest.mark.parametrize("hash_name", ["sha256", "sha512"])
 def test_what_ssh_keygen_signs_we_accept_with_the_key_that_made_it(key: Keygen, hash_name: str) -> None:
-    blob = verify_ssh(key.sign(b"payload", hash_name=hash_name), b"payload")
+    blob = verify_ssh(key.sign(b"payload", hash_name=hash_name), b"payload").key
     fingerprints = subprocess.run(["ssh-keygen", "-l", "-f", f"{key.path}.pub"], capture_output=True, check=True, text=True)
     assert fingerprint(blob) in fingerprints.stdout
 
@@ -141,7 +141,9 @@ def test_hostile_bytes_raise_nothing_but_our_own_errors(data: bytes) -> None:
         "*@acme {key}",
         "ana@acme,bo@acme {key}",
         '"ana" {key}',
-        "ana@acme cert-authority {key}",
+        "*@acme,!bo@acme cert-authority ssh-dss AAAA",
+        "!bo@acme cert-authority {key}",
+        'ana@acme cert-authority="yes" {key}',
         'ana@acme valid-before="tomorrow" {key}',
         'ana@acme valid-before="20260101" {key}',
         'ana@acme namespaces="git" namespaces="git" {key}',

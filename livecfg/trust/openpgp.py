@@ -1,0 +1,250 @@
+"""OpenPGP through Sequoia (`pysequoia`, the extra `openpgp`): certificates of `.livecfg/openpgp/<person>.asc`, and signatures.
+
+No keyring and no network: a file holds one or more certificates (of a forge, or of somebody who signs with gpg) and its name says
+whose they are. The packets say while a key holds: from its creation until the latest signature of its owner on it ends it. Any
+revocation ends it for ever. A signature is one binary signature that never expires itself, over SHA-2.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from livecfg.errors import LivecfgError, RefusedError
+from livecfg.refusal import Code, Refusal
+from livecfg.trust.wire import SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+FOLDER = ".livecfg/openpgp/"
+MAX_SIGNATURE_BYTES, MAX_FILE_BYTES = 16 * 1024, 256 * 1024
+_PERSON = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+@-]{0,127})\.asc\Z")
+_HEADER = re.compile(rb"[A-Za-z]+: [ -~]*\Z")
+_SIGNATURE, _KEYS = b"PGP SIGNATURE", b"PGP PUBLIC KEY BLOCK"
+_SHA2 = ("SHA256", "SHA384", "SHA512")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPgpKey:
+    """A key of a person that may sign, from `valid_after` to `valid_before` (inclusive Unix seconds), unless revoked."""
+
+    person: str
+    fingerprint: str
+    valid_after: float
+    valid_before: float
+    revoked: bool
+    certificate: Any
+
+    def __repr__(self) -> str:
+        return f"OpenPgpKey({self.person!r}, {self.fingerprint})"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPgpProof:
+    """What a signature that holds proves: the key (its fingerprint) and when the signer says that it was made (Unix seconds)."""
+
+    fingerprint: str
+    created: float
+
+
+def is_openpgp(signature: bytes) -> bool:
+    """Whether a signature of a commit claims to be OpenPGP."""
+    return signature.startswith(b"-----BEGIN PGP ")
+
+
+def parse_openpgp(files: Mapping[str, bytes]) -> dict[str, OpenPgpKey]:
+    """Give the keys that may sign, by fingerprint, of the files below `FOLDER` (path → content).
+
+    Raises:
+        RefusedError: a file that is malformed, holds a secret key or no key that may sign, or a key that stands in two files.
+        LivecfgError: `pysequoia` is not installed.
+
+    """
+    keys: dict[str, OpenPgpKey] = {}
+    for path, data in sorted(files.items()):
+        name = _PERSON.match(path.removeprefix(FOLDER))
+        if not name:
+            raise _fault(path, "expected a file name of the form person.asc")
+        try:
+            found = list(_keys(name[1], data))
+        except SignatureError as error:
+            raise _fault(path, str(error)) from None
+        if not any(not key.revoked for key in found):
+            raise _fault(path, "no key in it may sign: all are revoked, or for other uses; remove the file")
+        for key in found:
+            if key.fingerprint in keys:
+                raise _fault(path, f"the key {key.fingerprint} stands twice; a key is one person's, in one file")
+            keys[key.fingerprint] = key
+    return keys
+
+
+def issuer(armored: bytes) -> str:
+    """Give the fingerprint of the key that a signature names, or its last 16 digits; unproven.
+
+    Raises:
+        SignatureError: it is malformed, or of a form that is not accepted.
+
+    """
+    packet = _signature_packet(_dearmor(armored, _SIGNATURE, MAX_SIGNATURE_BYTES))
+    return str(packet.issuer_fingerprint or packet.issuer_key_id or "")
+
+
+def verify_openpgp(armored: bytes, payload: bytes, keys: Mapping[str, OpenPgpKey]) -> OpenPgpProof:
+    """Check a signature over `payload` by one of `keys`. Whether the key holds at a moment, the caller decides.
+
+    Raises:
+        SignatureError: it does not hold.
+
+    """
+    raw = _dearmor(armored, _SIGNATURE, MAX_SIGNATURE_BYTES)
+    packet = _signature_packet(raw)
+    sequoia = _sequoia()
+    certificates = [key.certificate for key in keys.values()]
+    try:
+        found = sequoia.verify(payload, store=lambda _: certificates, signature=sequoia.Sig.from_bytes(raw)).valid_sigs
+    except Exception:  # noqa: BLE001 - the one kind it raises is RuntimeError, with a text that is not ours to show
+        raise SignatureError("the signature does not match what was signed, or its key could not sign then") from None
+    if len(found) != 1 or str(found[0].signing_key) not in keys:
+        raise SignatureError("made by another key than it names")
+    return OpenPgpProof(str(found[0].signing_key), _seconds(packet.signature_created))
+
+
+def _fault(path: str, message: str) -> RefusedError:
+    advice = "expected: one or more armored public keys, as `gpg --armor --export` writes them"
+    return RefusedError(Refusal(Code.POLICY, message, path=path, line=1, column=1, advice=advice))
+
+
+def _sequoia() -> Any:
+    try:
+        import pysequoia  # noqa: PLC0415 - an extra, and only repositories with OpenPGP keys need it
+    except ImportError:
+        message = "the repository's policy lists OpenPGP keys, and the package pysequoia, which reads them, is not installed"
+        raise LivecfgError(f"{message}: install livecfg[openpgp]") from None
+    return pysequoia
+
+
+def _packets(raw: bytes) -> list[Any]:
+    _sequoia()
+    from pysequoia.packet import PacketPile  # noqa: PLC0415 - as above
+
+    try:
+        return list(PacketPile.from_bytes(raw))
+    except Exception:  # noqa: BLE001 - as in verify_openpgp
+        raise SignatureError("malformed OpenPGP data") from None
+
+
+def _dearmor(armored: bytes, what: bytes, most: int) -> bytes:
+    """Decode one armored block, strictly; the checksum at its end is not looked at, since a signature follows."""
+    if len(armored) > most:
+        raise SignatureError("too large")
+    lines = armored.rstrip(b"\n").split(b"\n")
+    if lines[0] != b"-----BEGIN %b-----" % what or lines[-1] != b"-----END %b-----" % what or b"" not in lines:
+        raise SignatureError(f"not one armored {what.decode()}")
+    blank = lines.index(b"")
+    body = lines[blank + 1 : -1]
+    if body and re.fullmatch(rb"=[A-Za-z0-9+/]{4}", body[-1]):
+        body.pop()
+    if not all(map(_HEADER.match, lines[1:blank])) or not all(0 < len(line) <= 76 for line in body):
+        raise SignatureError(f"a malformed {what.decode()}")
+    text = b"".join(body)
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise SignatureError("not base64") from None
+    if not raw or base64.b64encode(raw) != text:
+        raise SignatureError("not canonical base64")
+    return raw
+
+
+def _signature_packet(raw: bytes) -> Any:
+    packets = _packets(raw)
+    if len(packets) != 1 or str(packets[0].tag) != "Tag.Signature":
+        raise SignatureError("not exactly one signature")
+    packet = packets[0]
+    if str(packet.signature_type) != "SignatureType.Binary" or packet.signature_created is None:
+        raise SignatureError("not a dated signature over binary data")
+    if packet.signature_validity_period is not None:
+        raise SignatureError("a signature that expires")
+    if str(packet.hash_algorithm).removeprefix("HashAlgorithm.") not in _SHA2:
+        raise SignatureError("a signature over another hash than SHA-256, SHA-384 or SHA-512")
+    return packet
+
+
+def _keys(person: str, data: bytes) -> Iterator[OpenPgpKey]:
+    sequoia = _sequoia()
+    raw = _dearmor(data, _KEYS, MAX_FILE_BYTES)
+    try:
+        certificates = sequoia.Cert.split_bytes(raw)
+        canonical = [bytes(certificate) for certificate in certificates]
+        secret = any(certificate.has_secret_keys for certificate in certificates)
+    except Exception:  # noqa: BLE001 - as in verify_openpgp
+        raise SignatureError("malformed OpenPGP certificates") from None
+    if secret:
+        raise SignatureError("it holds a secret key: revoke it, it is no longer secret")
+    if not certificates:
+        raise SignatureError("it holds no certificate")
+    for certificate, packets in zip(certificates, map(_packets, canonical), strict=True):
+        yield from _signing_keys(person, certificate, packets)
+
+
+def _signing_keys(person: str, certificate: Any, packets: list[Any]) -> Iterator[OpenPgpKey]:
+    """Give the primary key and the subkeys that may sign, of the packets of one certificate."""
+    primary, *subkeys = _components(packets)
+    ended = _REVOCATIONS & primary.signatures.keys()
+    for component in (primary, *subkeys):
+        own = component.latest(primary.key)
+        if own is not None and (own.key_flags is None or own.key_flags.signing):
+            before = min(component.expiry(own), primary.expiry(primary.latest(primary.key)))
+            revoked = bool(ended or _REVOCATIONS & component.signatures.keys())
+            yield OpenPgpKey(person, component.key.fingerprint, _seconds(component.key.key_created), before, revoked, certificate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Component:
+    """A key packet and the signatures on it and on the user ids of a primary key, by their type."""
+
+    key: Any
+    signatures: dict[str, list[Any]]
+
+    def latest(self, primary: Any) -> Any:
+        """The newest signature by which the owner says what the key is for, and until when; None when there is none."""
+        own = [s for kind in _OWN[str(self.key.tag)] for s in self.signatures.get(kind, []) if _is_by(s, primary)]
+        return max(own, key=lambda signature: signature.signature_created, default=None)
+
+    def expiry(self, own: Any) -> float:
+        """The last second at which the key holds, by that signature."""
+        if own is None or own.key_validity_period is None:
+            return float("inf")
+        return _seconds(self.key.key_created + own.key_validity_period) - 1
+
+
+_REVOCATIONS = {"KeyRevocation", "SubkeyRevocation"}
+_CERTIFICATIONS = tuple(f"{kind}Certification" for kind in ("Generic", "Persona", "Casual", "Positive"))
+_OWN = {"Tag.PublicKey": ("DirectKey", *_CERTIFICATIONS), "Tag.PublicSubkey": ("SubkeyBinding",)}
+
+
+def _components(packets: list[Any]) -> list[_Component]:
+    components: list[_Component] = []
+    for packet in packets:
+        if str(packet.tag) in _OWN:
+            components.append(_Component(packet, {}))
+        elif str(packet.tag) == "Tag.Signature" and components:
+            kind = str(packet.signature_type).removeprefix("SignatureType.")
+            components[-1].signatures.setdefault(kind, []).append(packet)
+    return components
+
+
+def _is_by(signature: Any, key: Any) -> bool:
+    if signature.signature_created is None:
+        return False
+    named = signature.issuer_fingerprint or signature.issuer_key_id
+    return named is not None and named in {key.fingerprint, key.key_id}
+
+
+def _seconds(moment: datetime) -> float:
+    return moment.timestamp()

@@ -1,0 +1,396 @@
+"""Approvals on the merged side: who stands behind a path of a merge, proved from Git objects alone; each rule by its attack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from livecfg.trust import approvals, forge, merged, rules, verify
+from tests.simulator.memory import APPROVE, BOUND, MemoryRepo
+from tests.trust.removed import without
+
+ANA, BO, CY, DEE, HOST = "ana@acme", "bo@acme", "cy@acme", "dee@acme", "web@forge"
+PROD, BASE = "config/shop/prod.yaml", "config/shop/base.yaml"
+PEOPLE = (ANA, BO, CY, DEE, HOST)
+ALL = {"id": "all", "paths": ["**"], "allow": ["*"]}
+
+
+def prod(**more: Any) -> dict[str, Any]:
+    return {"id": "prod", "paths": ["config/*/prod.yaml"], "allow": [BO, CY, DEE], "threshold": 2} | more
+
+
+class Story:
+    """A main branch whose production file takes two people, and a branch beside it."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.repo = MemoryRepo()
+        rules = policy.pop("rules", [ALL, prod()])
+        self.first = self.repo.found(PEOPLE, rules, {PROD: b"a: 1\n", BASE: b"a: 1\n"}, forges=[HOST], **policy)
+        self.main = self.side = self.first
+
+    def on_main(self, files: dict[str, bytes | None] | None = None, by: str = ANA, message: str = "Change it") -> str:
+        self.main = self.repo.commit(files, on=(self.main,), by=by, message=message)
+        return self.main
+
+    def on_side(self, files: dict[str, bytes | None] | None = None, by: str = BO, message: str = "Change it") -> str:
+        self.side = self.repo.commit(files, on=(self.side,), by=by, message=message)
+        return self.side
+
+    def approve(self, by: str = CY, message: str = f"Approve\n\n{APPROVE}") -> str:
+        return self.on_side(None, by=by, message=message)
+
+    def merge(self, files: dict[str, bytes | None], by: str = ANA, message: str = "Merge") -> str:
+        self.main = self.repo.merge(self.main, self.side, files, by=by, message=message)
+        return self.main
+
+    @property
+    def lands(self) -> bool:
+        return self.repo.good(self.main) == self.main
+
+
+def changed(text: bytes = b"a: 2\n") -> dict[str, bytes | None]:
+    return {PROD: text}
+
+
+def test_the_author_on_the_branch_and_the_merger_are_two_people() -> None:
+    story = Story()
+    story.on_side(changed())
+    story.merge(changed(), by=CY)
+    assert story.lands
+
+
+def test_a_reviewer_who_does_not_merge_approves_with_an_empty_commit() -> None:
+    story = Story()
+    story.on_side(changed())
+    story.approve(by=CY)
+    story.merge(changed(), by=ANA)
+    assert story.lands
+    found = story.repo.verify(story.main)
+    assert found.good is not None
+    assert set(found.good.signers) >= {BO, CY}
+
+
+def test_the_author_alone_and_a_merger_who_is_not_of_the_team_are_not_enough() -> None:
+    story = Story()
+    story.on_side(changed())
+    story.merge(changed(), by=ANA)
+    assert not story.lands
+
+
+def test_two_commits_of_one_author_are_one_person() -> None:
+    story = Story()
+    story.on_side(changed(b"a: 3\n"))
+    story.on_side(changed())
+    story.merge(changed(), by=BO)
+    assert not story.lands
+
+
+def attack_empty_commit_without_the_words(story: Story) -> None:
+    story.on_side(changed())
+    story.approve(by=CY, message="Looks good")
+    story.merge(changed())
+
+
+def attack_approval_for_another_ref(story: Story) -> None:
+    story.on_side(changed())
+    story.approve(by=CY, message=f"Approve\n\n{APPROVE.replace('main', 'dev')}")
+    story.merge(changed())
+
+
+def attack_approval_that_is_not_empty(story: Story) -> None:
+    story.on_side(changed())
+    story.on_side({BASE: b"a: 9\n"}, by=CY, message=f"Approve\n\n{APPROVE}")
+    story.merge(changed() | {BASE: b"a: 9\n"})
+
+
+def attack_change_after_the_approval(story: Story) -> None:
+    story.on_side(changed(b"a: 3\n"))
+    story.approve(by=CY)
+    story.on_side(changed())
+    story.merge(changed())
+
+
+def attack_second_author_writes_over_the_first(story: Story) -> None:
+    """Cy only touches a line of what Bo wrote: Bo's word is not for what lands, and Cy's not for Bo's part."""
+    story.on_side(changed(b"a: 666\n"), by=BO)
+    story.on_side(changed(b"a: 666\nb: 1\n"), by=CY)
+    story.merge(changed(b"a: 666\nb: 1\n"), by=DEE)
+
+
+def attack_merge_lands_something_else(story: Story) -> None:
+    story.on_side(changed(b"a: 3\n"))
+    story.approve(by=CY)
+    story.merge(changed(b"a: 666\n"), by=ANA)
+
+
+def attack_branch_that_was_declined_lands_after_all(story: Story) -> None:
+    """A merge took the branch in without its change of the file: what was said there was said of that merge, not of this one."""
+    story.on_side(changed())
+    story.approve(by=CY)
+    story.merge({})
+    assert story.lands
+    story.on_side({BASE: b"a: 5\n"}, by=ANA)
+    story.merge(changed() | {BASE: b"a: 5\n"}, by=ANA)
+
+
+def attack_unmerged_approval_after_main_changed(story: Story) -> None:
+    """Approved against one state of main; main changed the file and back; what was approved then is not what is asked now."""
+    story.on_side(changed())
+    story.approve(by=CY)
+    story.on_main(changed(b"a: 7\n"), by=BO)
+    adopted = story.main
+    story.on_main(by=CY, message=f"Adopt\n\nLivecfg-Adopt: {adopted}")
+    assert story.lands
+    story.merge(changed(), by=ANA)
+
+
+def attack_innocent_commit_on_top(story: Story) -> None:
+    story.on_side(changed(), by="")
+    story.on_side({BASE: b"a: 3\n"}, by=CY)
+    story.merge(changed() | {BASE: b"a: 3\n"}, by=DEE)
+
+
+ATTACKS: list[tuple[Any, Any, str, str]] = [
+    (attack_empty_commit_without_the_words, approvals, "or not self._says(commit, APPROVE)", ""),
+    (attack_approval_for_another_ref, approvals, "and value == self.statement", ""),
+    (attack_approval_that_is_not_empty, approvals, "return self.trees.tree_of(commit.parents[0]) == commit.tree", "return True"),
+    (attack_change_after_the_approval, approvals, "commit_id not in standing", "False"),
+    (attack_second_author_writes_over_the_first, approvals, "and others[commit_id] <= {signed.person}", ""),
+    (attack_merge_lands_something_else, approvals, "commit_id not in standing", "False"),
+    (attack_branch_that_was_declined_lands_after_all, merged, "if commit_id not in before", "if True"),
+    (attack_unmerged_approval_after_main_changed, approvals, "side.base.get(commit_id, steady) >= steady", "False"),
+    (
+        attack_innocent_commit_on_top,
+        approvals,
+        "(self.trees.made(commit, path) and others[commit_id] <= {signed.person})",
+        "True",
+    ),
+]
+
+
+@pytest.mark.parametrize(("attack", "module", "check", "instead"), ATTACKS, ids=lambda value: getattr(value, "__name__", ""))
+def test_attack_24_approvals_are_not_laundered(attack: Any, module: Any, check: str, instead: str) -> None:
+    story = Story()
+    attack(story)
+    assert not story.lands
+    with without(module, check, instead):
+        assert story.lands, "with the check removed the attack succeeds"
+
+
+def test_merging_unrelated_work_voids_no_approval() -> None:
+    story = Story()
+    story.on_side(changed())
+    story.approve(by=CY)
+    story.on_main({BASE: b"a: 4\n"})
+    story.side = story.repo.merge(story.side, story.main, {BASE: b"a: 4\n"}, by=BO)
+    story.on_main({BASE: b"a: 5\n"})
+    story.merge(changed(), by=ANA)
+    assert story.lands
+
+
+def test_a_withdrawn_approval_branch_does_not_count() -> None:
+    story = Story()
+    story.on_side(changed())
+    story.approve(by=CY)
+    story.on_side(changed(b"a: 1\n"), by=CY, message="I take it back")
+    story.on_side(changed(), by=BO, message="I bring it back")
+    story.merge(changed(), by=ANA)
+    assert not story.lands
+
+
+def test_over_a_thousand_commits_a_merged_side_vouches_for_nothing() -> None:
+    story = Story()
+    story.on_side(changed())
+    story.approve(by=CY)
+    for _ in range(merged.MAX_MERGED):
+        story.on_side(None, by="")
+    story.merge(changed(), by=ANA)
+    assert not story.lands
+
+
+def test_a_branch_that_left_the_chain_long_ago_still_vouches() -> None:
+    story = Story()
+    story.on_side(changed())
+    story.approve(by=CY)
+    for number in range(1200):
+        story.main = story.repo.commit({BASE: b"a: %d\n" % number}, on=(story.main,), by=ANA)
+    story.merge(changed(), by=ANA)
+    assert story.lands
+
+
+def test_a_criss_cross_of_merges_counts_nothing_twice() -> None:
+    story = Story()
+    story.on_side(changed())
+    one = story.side
+    story.on_side({BASE: b"a: 8\n"}, by=ANA)
+    story.merge(changed() | {BASE: b"a: 8\n"}, by=CY)
+    assert story.lands
+    story.side = story.repo.commit(changed(b"a: 1\n"), on=(one,), by=BO)  # from inside the side that was merged
+    story.merge(changed(b"a: 1\n"), by=BO)
+    assert not story.lands
+    story.on_main(by=DEE, message=f"Adopt\n\nLivecfg-Adopt: {story.main}")
+    assert story.lands
+
+
+# --- four eyes -----------------------------------------------------------------------------------------------------------
+
+
+def four_eyes() -> Story:
+    return Story(rules=[ALL, prod(threshold=1, four_eyes=True)])
+
+
+def test_under_four_eyes_the_author_does_not_count_and_the_reviewer_does() -> None:
+    alone = four_eyes()
+    alone.on_main(changed(), by=BO)
+    assert not alone.lands
+    alone.on_main(by=BO, message=f"Adopt\n\nLivecfg-Adopt: {alone.main}")
+    assert not alone.lands
+    alone.on_main(by=CY, message=f"Adopt\n\nLivecfg-Adopt: {alone.main}")
+    assert not alone.lands, "adopting an adoption vouches for no change"
+    with without(rules, "person not in authors and ", ""):
+        assert alone.lands
+
+
+def test_under_four_eyes_a_merger_who_wrote_nothing_counts() -> None:
+    story = four_eyes()
+    story.on_side(changed(), by=BO)
+    story.merge(changed(), by=CY)
+    assert story.lands
+
+
+def test_under_four_eyes_a_merger_who_wrote_on_the_branch_is_an_author() -> None:
+    story = four_eyes()
+    story.on_side(changed(b"a: 3\n"), by=CY)
+    story.on_side(changed(), by=BO)
+    story.merge(changed(), by=CY)
+    assert not story.lands
+    with without(approvals, "makers += [commit for commit in side.commits.values() if self.trees.made(commit, path)]", "pass"):
+        assert story.lands
+
+
+def test_under_four_eyes_a_change_by_an_unknown_hand_never_holds() -> None:
+    story = four_eyes()
+    story.on_side(changed(), by="")
+    story.merge(changed(), by=CY)
+    assert not story.lands
+    assert "not known" in story.repo.verify(story.main).skipped[0].message
+    with without(approvals, "if any(isinstance(s, Refusal) for s in signed):", "if False:"):
+        assert story.lands
+
+
+# --- bound to a repository and a ref ---------------------------------------------------------------------------------------
+
+
+def bound() -> Story:
+    return Story(rules=[ALL, prod(threshold=1, bind_ref=True)])
+
+
+def test_attack_12_signed_work_in_progress_does_not_land_by_moving_the_branch() -> None:
+    story = bound()
+    story.on_main(changed(), by=BO, message="Work in progress")
+    assert not story.lands
+    with without(rules, "(voucher.bound or not rule.bind_ref)", "True"):
+        assert story.lands
+
+
+@pytest.mark.parametrize(
+    ("trailer", "lands"),
+    [
+        (BOUND, True),
+        (BOUND.replace("main", "dev"), False),
+        (BOUND.replace("6f1c", "6f1d"), False),
+        (BOUND.lower(), False),
+        (f"{BOUND}x", False),
+        (f"{BOUND}\n\nfurther text", False),
+    ],
+)
+def test_a_binding_is_the_exact_trailer_for_this_repository_and_ref(trailer: str, lands: bool) -> None:  # noqa: FBT001
+    story = bound()
+    story.on_main(changed(), by=BO, message=f"Raise it\n\n{trailer}")
+    assert story.lands is lands
+
+
+def test_an_approval_names_repository_and_ref_and_is_thereby_bound() -> None:
+    story = bound()
+    story.on_side(changed(), by=BO)
+    story.merge(changed(), by=ANA)
+    assert not story.lands
+    story = bound()
+    story.on_side(changed(), by=BO)
+    story.approve(by=CY)
+    story.merge(changed(), by=ANA)
+    assert story.lands
+
+
+# --- merges by a forge -------------------------------------------------------------------------------------------------------
+
+
+def approved(by_merge: str, **policy: Any) -> Story:
+    story = Story(**policy)
+    story.on_side(changed())
+    story.approve(by=CY)
+    story.merge(changed(), by=by_merge)
+    return story
+
+
+@pytest.mark.parametrize("signer", [HOST, ""])
+def test_a_forges_merge_counts_for_nothing_unless_policy_says_clean(signer: str) -> None:
+    assert not approved(signer).lands
+    assert approved(signer, merge="clean").lands
+
+
+def test_a_forges_merge_of_an_unapproved_branch_is_refused() -> None:
+    story = Story(merge="clean", rules=[ALL])
+    story.on_side(changed())
+    story.merge(changed(), by=HOST)
+    assert not story.lands
+    assert "nobody on the merged side approved it" in story.repo.verify(story.main).skipped[0].message
+    with (
+        without(verify, "not why and not self.evidence.is_approved(commit, moment)", "False"),
+        without(approvals, "not maker.hosted or any(voucher.explicit for voucher in approvals)", "True"),
+    ):
+        assert story.lands
+
+
+def test_attack_9_a_forges_merge_that_adds_something_of_its_own_is_refused() -> None:
+    story = Story(merge="clean")
+    story.on_side(changed())
+    story.approve(by=CY)
+    story.approve(by=BO)
+    story.merge(changed() | {BASE: b"a: 666\n"}, by=HOST)
+    assert "the merged side did not change it" in story.repo.verify(story.main).skipped[0].message
+    assert not story.lands
+
+
+def test_attack_9_a_forges_merge_that_drops_part_of_the_branch_is_refused() -> None:
+    story = Story(merge="clean")
+    story.on_side(changed())
+    story.on_side({BASE: b"a: 2\n"}, by=ANA)
+    story.approve(by=CY)
+    story.merge(changed(), by=HOST)
+    assert "is not what the merged side made it" in story.repo.verify(story.main).skipped[0].message
+    with without(forge, "if result != there:", "if False:"):
+        assert story.lands
+
+
+def test_attack_9_a_forges_merge_that_resolves_a_conflict_is_refused() -> None:
+    story = Story(merge="clean", rules=[ALL])
+    story.on_side({BASE: b"a: 2\n"})
+    story.approve(by=CY)
+    story.on_main({BASE: b"a: 3\n"})
+    story.merge({BASE: b"a: 2\n"}, by=HOST)
+    assert "changed on both sides" in story.repo.verify(story.main).skipped[0].message
+    assert not story.lands
+
+
+def test_a_refused_forges_merge_is_healed_by_a_person_who_adopts_it() -> None:
+    story = approved(HOST)
+    merge = story.main
+    story.on_main(by=DEE, message=f"Adopt\n\nLivecfg-Adopt: {merge}")
+    assert story.lands, "Bo and Cy on the merged side, Dee by adoption"
+    alone = Story()
+    alone.on_side(changed())
+    alone.merge(changed(), by=HOST)
+    alone.on_main(by=DEE, message=f"Adopt\n\nLivecfg-Adopt: {alone.main}")
+    assert alone.lands, "Bo wrote it, Dee adopted it"

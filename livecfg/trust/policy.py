@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,13 +15,14 @@ from pydantic import BaseModel, Field, model_validator
 from livecfg.document import Document, read
 from livecfg.errors import RefusedError
 from livecfg.refusal import Code, Refusal
-from livecfg.trust.allowed_signers import Signer, parse_allowed_signers
+from livecfg.trust import openpgp
+from livecfg.trust.allowed_signers import Signers, parse_allowed_signers
 from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, Glob, is_root_path, matches
-from livecfg.trust.tree import lookup
+from livecfg.trust.tree import entries, lookup
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from livecfg.revision import Objects
 
@@ -142,7 +143,7 @@ class Policy:
     """Policy and keys of one commit."""
 
     file: PolicyFile
-    signers: Mapping[bytes, Signer]
+    signers: Signers
     keyholders: frozenset[str]
     """Everybody with a key of their own."""
 
@@ -173,17 +174,20 @@ class Policy:
 
     def knows(self, person: str) -> bool:
         """Whether a person can sign at all, by a key of their own or through an authority."""
-        return self.has_key(person)
+        return self.signers.knows(person)
 
     def count(self, allow: Sequence[str]) -> int:
-        """Give as how many a list of people, teams and `*` can count at most."""
-        return len(self.people(allow))
+        """Give as how many a list of people, teams and `*` can count at most: an authority counts once for all its people."""
+        people = self.people(allow)
+        spoken_for = {a.key for person in people for a in self.signers.authorities_of(person)}
+        return len(people & self.keyholders) + len(self.signers.authorities if "*" in allow else spoken_for)
 
     def root_identity(self) -> tuple[Any, ...]:
         """What must not change without the new root's own consent: its people, threshold and keys."""
         root = self.file.root
         keys = frozenset((s.person, s.key) for s in self.signers.values() if s.person in root.people)
-        return frozenset(root.people), root.threshold, keys
+        others = frozenset((k.person, k.fingerprint) for k in self.signers.openpgp.values() if k.person in root.people)
+        return frozenset(root.people), root.threshold, keys, others
 
 
 def load_policy(objects: Objects, tree: str) -> Policy:
@@ -191,6 +195,7 @@ def load_policy(objects: Objects, tree: str) -> Policy:
 
     Raises:
         RefusedError: they are missing, malformed, or lock people out.
+        LivecfgError: there are OpenPGP keys, and the package that reads them is not installed.
 
     """
     texts = []
@@ -199,14 +204,19 @@ def load_policy(objects: Objects, tree: str) -> Policy:
         if entry is None or entry.is_tree:
             raise RefusedError(Refusal(Code.POLICY, "the file is missing", path=path, advice="`livecfg init` writes one"))
         texts.append(objects.read(entry.id, "blob"))
-    return _parse(texts[0], texts[1])
+    folder = lookup(objects, tree, openpgp.FOLDER.rstrip("/"))
+    files = entries(objects, folder.id) if folder is not None and folder.is_tree else {}
+    certificates = tuple(
+        (openpgp.FOLDER + name, b"" if entry.is_tree else objects.read(entry.id, "blob")) for name, entry in files.items()
+    )
+    return _parse(texts[0], texts[1], certificates)
 
 
 @lru_cache(maxsize=64)
-def _parse(policy: bytes, signers: bytes) -> Policy:
+def _parse(policy: bytes, signers: bytes, certificates: tuple[tuple[str, bytes], ...] = ()) -> Policy:
     document = read(policy, POLICY_PATH)
-    keys = parse_allowed_signers(signers, SIGNERS_PATH)
-    result = Policy(validate(PolicyFile, document, Code.POLICY), keys, frozenset(s.person for s in keys.values()))
+    keys = replace(parse_allowed_signers(signers, SIGNERS_PATH), openpgp=openpgp.parse_openpgp(dict(certificates)))
+    result = Policy(validate(PolicyFile, document, Code.POLICY), keys, keys.people)
     faults = _lock_outs(document, result)
     if faults:
         raise RefusedError(*faults)

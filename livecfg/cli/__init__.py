@@ -7,18 +7,20 @@ from importlib import import_module
 
 import click
 
+from livecfg.cli.output import Asked
+
 # verb → (module:attribute, one line for --help), by the groups in which --help shows them
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Start": {
         "demo": ("demo:demo", "Run a local repository, a 4-worker app and a hub; nothing leaves the machine"),
         "init": ("init:init", "Create a configuration repository: layout, policy, first key, first signed commit"),
-        "status": ("look:status", "What this host serves: revision, age, source, refused commits, overrides"),
+        "status": ("status:status", "What this host serves: revision, age, source, refused commits, overrides"),
     },
     "Look": {
         "get": ("look:get", "Print the effective value of a key for a service and env"),
         "explain": ("look:explain", "Say where a value comes from, or what an error code means"),
-        "diff": ("look:diff", "Show the effective difference between two revisions, or HEAD and the files"),
-        "log": ("look:log", "History of the branch or of a key, with author and signer"),
+        "diff": ("diff:diff", "Show the effective difference between two revisions, or HEAD and the files"),
+        "log": ("log:log", "History of the branch or of a key, with author and signer"),
     },
     "Change": {
         "set": ("change:set_", "Edit one key (comments kept), check it, commit and sign"),
@@ -27,7 +29,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Check": {
         "check": ("check:check", "Everything CI needs: syntax, schema, policy, flags"),
-        "verify": ("check:verify", "Verify signatures and policy of commits, offline"),
+        "verify": ("verify:verify", "Verify signatures and policy of commits, offline"),
         "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
         "root": ("keys:root", "Write the trusted root file for applications"),
     },
@@ -71,31 +73,22 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-def group() -> None:
+@click.option("--no-input", is_flag=True, help="Never ask for anything: fail, and say what to give.")
+@click.pass_obj
+def group(asked: Asked, no_input: bool) -> None:
     """Live, typed, signed configuration and feature flags, straight from Git."""
+    asked.no_input = no_input
 
 
 def main(prog_name: str = "livecfg") -> None:
-    """Run the command; errors of the user's are one line, an interrupt is exit 130."""
-    from livecfg.errors import FetchError, LivecfgError, RefusedError
-
+    """Run the command; whatever ends it early is one line for the person and an exit code."""
+    asked = Asked()
     try:
-        code = group.main(prog_name=prog_name, standalone_mode=False)
-        raise SystemExit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        raise SystemExit(130) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        raise SystemExit(2) from None
-    except RefusedError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(1) from None
-    except FetchError as error:
-        click.echo(f"livecfg: {error}", err=True)
-        raise SystemExit(4) from None
-    except LivecfgError as error:
-        click.echo(f"livecfg: {error}", err=True)
-        raise SystemExit(2) from None
+        code = group.main(prog_name=prog_name, standalone_mode=False, obj=asked)
+        sys.stdout.flush()
+        code = code if isinstance(code, int) else 0
+    except BaseException as error:  # noqa: BLE001 - the one place where everything ends
+        from livecfg.cli.ending import ending
+
+        code = ending(error, asked)
+    raise SystemExit(code)

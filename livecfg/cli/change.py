@@ -1,68 +1,96 @@
-"""`livecfg set|commit|adopt`: every change is checked first, and is a signed commit after."""
+"""`livecfg set|commit|adopt`: every change is checked, signed and judged before HEAD moves to it."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from livecfg.cli.clone import Clone, signing_key
-from livecfg.cli.output import Exit, fail, show_findings, talk
+from livecfg.cli.clone import Clone
+from livecfg.cli.draft import Draft
+from livecfg.cli.output import CommandError, Exit, asked_of, envelope, fail, output_option, talk
+from livecfg.cli.signing import key_option, signing_key
+from livecfg.errors import RefusedError
+from livecfg.refusal import printable
 
-_KEY = click.option(
-    "--key", type=click.Path(path_type=Path, dir_okay=False), help="SSH private key; default: Git's user.signingkey."
-)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from livecfg.cli.signing import Signer
+    from livecfg.refusal import Refusal
+
 _MESSAGE = click.option("-m", "--message", default="", help="Why; the first line is the subject.")
+_MODEL = click.option("--model", default="", help="The application's model, module:Model, to check against.")
 
 
 @click.command("set")
 @click.argument("name", metavar="KEY")
-@click.argument("value")
+@click.argument("value", default="")
+@click.option("--unset", is_flag=True, help="Remove KEY from the layer instead of setting it.")
 @click.option("--service", default="", help="Service; needed when there are several.")
 @click.option("--env", default="", help="Environment; needed when there are several.")
 @click.option(
     "--file", "path", default="", help="The layer to edit; default: the one that sets KEY now, else the last one there is."
 )
-@click.option("--model", default="", help="The application's model, module:Model, to check against.")
+@_MODEL
 @_MESSAGE
-@_KEY
+@key_option
+@output_option("json")
+@click.pass_context
 def set_(  # one parameter per option
-    name: str, value: str, service: str, env: str, path: str, model: str, message: str, key: Path | None
+    context: click.Context,
+    name: str,
+    value: str,
+    unset: bool,
+    service: str,
+    env: str,
+    path: str,
+    model: str,
+    message: str,
+    key: Path | None,
+    output: str,
 ) -> None:
-    """Set KEY to VALUE (a YAML scalar) in its layer, comments kept; check the result; commit and sign it."""
-    from livecfg.cli.edit import set_in_text
-    from livecfg.cli.effective import one_process, working_tree
+    """Set KEY to VALUE (a YAML value) in its layer, comments kept; check the result, commit and sign it."""
+    from livecfg.cli.edit import set_in_text, unset_in_text
 
+    given = context.get_parameter_source("value") is click.core.ParameterSource.COMMANDLINE
+    if given == unset:
+        raise click.UsageError("give either a VALUE or --unset")
     clone = Clone()
-    objects, tree_id = working_tree(clone.root)
-    process = one_process(objects, tree_id, service, env)
-    clone.check_no_merge()
-    clone.check_nothing_staged()
-    layer = (clone.root / (path or _layer_for(objects, tree_id, process, name))).resolve()
-    if not layer.is_relative_to(clone.root.resolve()):
-        fail(f"--file {path}: outside of the repository {clone.root}")
-    layer = clone.root / layer.relative_to(clone.root.resolve())
-    before = layer.read_text() if layer.exists() else ""
-    after = set_in_text(before, name, value, str(layer.relative_to(clone.root)))
+    signer = signing_key(clone, key)
+    draft = Draft(clone)
+    draft.check_nothing_staged()
+    layer = _layer(clone, draft.tree(), name, (service, env, path))
+    before = _text(draft.current(layer), layer)
+    after = unset_in_text(before, name, layer) if unset else set_in_text(before, name, value, layer)
+    did = f"{name} removed" if unset else f"{name} = {value}"
     if after == before:
-        click.echo(f"{name} is {value} already; nothing was changed")
+        _show(output, "set", "", (), f"{did}: it is so already; nothing was changed")
         return
-    layer.parent.mkdir(parents=True, exist_ok=True)
-    layer.write_text(after)
+    draft.put(layer, after.encode())
+    check(clone, draft, model)
+    subject = message or (f"Remove {name} from {layer}" if unset else f"Set {name} to {value} in {layer}")
+    record(draft, subject, signer, f"{layer}: {did}")
+
+
+def _text(data: bytes, path: str) -> str:
     try:
-        _check(clone, model)
-    except SystemExit:
-        layer.write_text(before) if before else layer.unlink()
-        talk("nothing was changed")
-        raise
-    private, _ = signing_key(clone, key)
-    where = layer.relative_to(clone.root)
-    clone.stage([str(where)])
-    commit = clone.make_commit(with_trailers(clone, message or f"Set {name} to {value} in {where}"), private)
-    click.echo(f"{commit[:10]}  {where}: {name} = {value}")
-    talk("push it: git push")
+        return data.decode()
+    except UnicodeDecodeError as error:
+        fail(f"{path} is not UTF-8 (byte {error.start})", Exit.FINDINGS)
+
+
+def _layer(clone: Clone, tree: str, name: str, asked: tuple[str, str, str]) -> str:
+    """The path of the layer to edit, inside the repository."""
+    from livecfg.cli.effective import one_process
+
+    service, env, path = asked
+    found = path or _layer_for(clone, tree, one_process(clone, tree, service, env), name)
+    root = clone.root.resolve()
+    layer = (root / found).resolve()
+    if not layer.is_relative_to(root) or layer.is_relative_to(root / ".git"):
+        fail(f"--file {path}: outside of the repository {clone.root}")
+    return layer.relative_to(root).as_posix()
 
 
 def _layer_for(objects: Any, tree: str, process: Any, name: str) -> str:
@@ -83,54 +111,96 @@ def _layer_for(objects: Any, tree: str, process: Any, name: str) -> str:
 
 @click.command("commit")
 @_MESSAGE
-@click.option("--model", default="", help="The application's model, module:Model, to check against.")
-@_KEY
-def commit(message: str, model: str, key: Path | None) -> None:
+@_MODEL
+@key_option
+@output_option("json")
+def commit(message: str, model: str, key: Path | None, output: str) -> None:  # noqa: ARG001 - read where it is printed
     """Check the working tree; when it is good, commit all of it, signed."""
     clone = Clone()
-    if not message:
+    if not message.strip():
         fail("say why: -m MESSAGE")
-    _check(clone, model)
-    private, _ = signing_key(clone, key)
-    clone.stage()
-    made = clone.make_commit(with_trailers(clone, message), private)
-    click.echo(f"{made[:10]}  {message.splitlines()[0]}")
-    talk("push it: git push")
+    signer = signing_key(clone, key)
+    draft = Draft(clone)
+    draft.add_everything()
+    if draft.parent and draft.tree() == clone.commit(draft.parent).tree:
+        fail("nothing to commit: the working tree is what HEAD has", Exit.FINDINGS)
+    check(clone, draft, model)
+    record(draft, message, signer, message.strip().splitlines()[0])
 
 
 @click.command("adopt")
 @click.argument("revision", metavar="COMMIT")
 @_MESSAGE
-@_KEY
-def adopt(revision: str, message: str, key: Path | None) -> None:
+@key_option
+@output_option("json")
+def adopt(revision: str, message: str, key: Path | None, output: str) -> None:
     """Vouch for COMMIT, landed or skipped, with an empty signed commit that names it."""
+    from livecfg.cli.judge import judge_adoption
+
     clone = Clone()
     adopted = clone.resolve(revision)
-    if adopted not in {c.id for c in clone.chain(clone.head())}:
+    if adopted not in {c.id for c in clone.chain(clone.tip())}:
         fail(f"{adopted[:10]} is not on this branch's first-parent chain: only what has landed can be adopted")
-    private, _ = signing_key(clone, key)
-    subject = message or f"Adopt {adopted[:10]}: {clone.commit(adopted).subject}"
-    made = clone.make_commit(with_trailers(clone, subject, f"Livecfg-Adopt: {adopted}"), private, empty=True)
-    click.echo(f"{made[:10]}  adopts {adopted[:10]}")
-    talk("push it: git push")
+    signer = signing_key(clone, key)
+    draft = Draft(clone, empty=True)
+    subject = message or f"Adopt {adopted[:10]}: {printable(clone.commit(adopted).subject)}"
+    made = draft.commit(with_trailers(draft, subject, f"Livecfg-Adopt: {adopted}"), signer)
+    waits = judge_adoption(clone, made, draft.branch, adopted)
+    draft.land(made)
+    _show(output, "adopt", made.id, waits, f"adopts {adopted[:10]}")
 
 
-def _check(clone: Clone, model: str) -> None:
-    """Show every fault and exit 1, unless there is none."""
+def check(clone: Clone, draft: Draft, model: str = "") -> None:
+    """Check the tree of a draft as applications would load it.
+
+    Raises:
+        CommandError: with every fault.
+
+    """
     from livecfg.cli.check import find_faults
-    from livecfg.cli.effective import model_named, working_tree
+    from livecfg.cli.effective import model_named
 
-    objects, tree_id = working_tree(clone.root)
-    findings, _ = find_faults(objects, tree_id, model_named(model))
+    findings, _ = find_faults(clone, draft.tree(), model_named(model))
     if findings:
-        show_findings(findings)
-        raise SystemExit(int(Exit.FINDINGS))
+        raise CommandError("nothing was changed", Exit.FINDINGS, findings)
 
 
-def with_trailers(clone: Clone, message: str, *trailers: str) -> str:
+def record(draft: Draft, message: str, signer: Signer, did: str) -> None:
+    """Sign, judge and land a draft, and say so."""
+    from livecfg.cli.judge import judge
+
+    clone = draft.clone
+    made = draft.commit(with_trailers(draft, message), signer)
+    waits = judge(clone, made, draft.branch)
+    draft.land(made)
+    asked = asked_of()
+    _show(asked.output, asked.command, made.id, waits, did)
+
+
+def _show(output: str, command: str, commit_id: str, waits: tuple[Refusal, ...], did: str) -> None:
+    from livecfg.cli.judge import tell_waiting
+
+    if output == "json":
+        envelope(command, {"commit": commit_id, "did": did, "waits": [r.as_dict() for r in waits]})
+        return
+    click.echo(f"{commit_id[:10]}  {printable(did)}" if commit_id else printable(did))
+    tell_waiting(waits)
+    if commit_id:
+        talk("push it: git push")
+
+
+def with_trailers(draft: Draft, message: str, *trailers: str) -> str:
     """Add the trailers, and the one that names repository and branch, so that the signature counts only here."""
-    policy = clone.root / ".livecfg/policy.yaml"
-    found = re.search(r'^repo_id: *"?([0-9a-f]{32})', policy.read_text(), re.MULTILINE) if policy.exists() else None
-    names, _ = clone.repo.refs.follow(b"HEAD")  # type: ignore[arg-type]  # dulwich's NewType
-    lines = [*trailers, *([f"Livecfg-Ref: {found[1]} {names[-1].decode().removeprefix('refs/heads/')}"] if found else [])]
-    return message.rstrip("\n") + "\n\n" + "\n".join(lines) if lines else message
+    from livecfg.trust.commits import trailers as trailers_of
+    from livecfg.trust.policy import load_policy
+
+    lines = list(trailers)
+    try:
+        repo_id = load_policy(draft.clone, draft.tree()).file.repo_id
+        lines.append(f"Livecfg-Ref: {repo_id} {draft.branch.removeprefix('refs/heads/')}")
+    except RefusedError:
+        pass  # a tree without a policy that holds: the checks say so
+    message = message.rstrip("\n")
+    last = message.rpartition("\n\n")[2]
+    own = "\n\n" in message and len(trailers_of(message)) == last.count("\n") + 1
+    return message + ("\n" if own else "\n\n") + "\n".join(lines) if lines else message

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from livecfg.cli.clone import MANIFEST
+from livecfg.cli.files import MANIFEST
 from livecfg.cli.output import fail
 from livecfg.document import read
 from livecfg.errors import RefusedError
@@ -23,8 +23,6 @@ from livecfg.trust.tree import lookup, walk
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from livecfg.snapshot import Snapshot
 
 
@@ -44,20 +42,11 @@ def model_named(name: str) -> type[BaseModel]:
     sys.path.insert(0, "")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        fail(f"--model {name}: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever the module raises while it is imported
+        fail(f"--model {name}: {type(error).__name__}: {error}")
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         fail(f"--model {name}: not a pydantic model")
     return found
-
-
-def working_tree(path: Path) -> tuple[Objects, str]:
-    """Hash the files of a folder as they are now; give them as objects, and the id of their tree."""
-    from livecfg.git.worktree import WorkingTree
-
-    tree = WorkingTree(path)
-    tree_id = tree.tree_id()
-    return tree.objects, tree_id
 
 
 def snapshot_of(objects: Objects, tree: str, process: Process, model: type[BaseModel] = AnyModel) -> Snapshot[Any]:

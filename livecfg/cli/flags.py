@@ -10,6 +10,7 @@ import click
 from livecfg.cli.clone import Clone
 from livecfg.cli.look import scope_options
 from livecfg.cli.output import Exit, envelope, fail, output_option
+from livecfg.refusal import printable
 
 
 @click.group("flags")
@@ -43,7 +44,8 @@ def list_(service: str, env: str, rev: str, output: str) -> None:
         return
     width = max((len(str(r["key"])) for r in rows), default=0)
     for r in rows:
-        click.echo(f"{str(r['key']).ljust(width)}  {r['kind']:<5}  {r['state']:<8}  {', '.join(r['variants'])}")
+        variants = printable(", ".join(r["variants"]))
+        click.echo(f"{printable(str(r['key'])).ljust(width)}  {r['kind']:<5}  {r['state']:<8}  {variants}")
 
 
 @flags.command("eval")
@@ -77,9 +79,8 @@ def eval_(key: str, attributes: tuple[str, ...], why: bool, service: str, env: s
         envelope("flags eval", {"key": key} | {name: getattr(result, name) for name in names})
         return
     error = f", {result.error_code}" if result.error_code else ""
-    click.echo(
-        f"{key} = {json.dumps(result.value)}   variant {result.variant or '(the default of the caller)'}, {result.reason}{error}"
-    )
+    variant = printable(result.variant or "") or "(the default of the caller)"
+    click.echo(f"{printable(key)} = {json.dumps(result.value)}   variant {variant}, {result.reason}{error}")
     if why and key in snapshot.flags:
         click.echo(str(explain(snapshot.flags[key], default, context, rev)))
 

@@ -6,15 +6,21 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from livecfg.cli.clone import Clone, load_key, signing_key
+from livecfg.cli.clone import Clone
+from livecfg.cli.draft import Draft
 from livecfg.cli.output import fail, talk
+from livecfg.cli.signing import LITERAL, key_option, load_key, public_line, signing_key
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from livecfg.cli.signing import Signer
+
+POLICY_PATH = ".livecfg/policy.yaml"
 
 _MANIFEST = """\
 # yaml-language-server: $schema=schemas/livecfg.json
@@ -74,11 +80,7 @@ commit in one step, `livecfg verify` to see who stands behind what. Rules are in
 @click.command("init")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".")
 @click.option("--person", default="", help="Who you are in the policy, like ana@acme; default: your Git address.")
-@click.option(
-    "--key",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="An SSH private key to sign with; default: yours, or a new one.",
-)
+@key_option
 @click.option("--service", default="app", show_default=True, help="The first service.")
 @click.option(
     "--trusted-root", type=click.Path(path_type=Path, dir_okay=False), help="Where to write it; default: beside DIRECTORY."
@@ -86,36 +88,54 @@ commit in one step, `livecfg verify` to see who stands behind what. Rules are in
 def init(directory: Path, person: str, key: Path | None, service: str, trusted_root: Path | None) -> None:
     """Create a configuration repository in DIRECTORY: manifest, policy, first key, first signed commit."""
     clone = _repository(directory)
-    root_file = trusted_root or clone.root.parent / "trusted_root.yaml"
-    if (clone.root / ".livecfg/policy.yaml").exists():
+    if (clone.root / POLICY_PATH).exists() and clone.head():
         click.echo(f"{clone.root} is a configuration repository already; nothing was changed")
         return
+    root_file = trusted_root or clone.root.parent / "trusted_root.yaml"
     if root_file.exists():
         fail(f"{root_file} is there already; name another place with --trusted-root")
     if clone.head():
-        fail(f"{clone.root} has commits, but no .livecfg/policy.yaml; start from an empty folder, and copy your files in")
-    private, path = _key(clone, key)
-    from livecfg.trust.signatures import public_line
-
-    public = public_line(private)
+        fail(f"{clone.root} has commits, but no {POLICY_PATH}; start from an empty folder, and copy your files in")
     person = person or clone.config(("user",), "email") or os.environ.get("GIT_AUTHOR_EMAIL", "")
     if not person:
         fail("who are you? give --person you@company, or git config user.email")
-    _configure(clone, path, person)
-    repo_id = secrets.token_hex(16)
-    files = _files(person, public, service, repo_id)
-    for name, text in files.items():
-        target = clone.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            target.write_text(text)
+    signer, path = _key(clone, key)
+    _check_person(person, signer)
+    _configure(clone, path, person, root_file)
+    commit = _found(clone, _files(person, public_line(signer), service, secrets.token_hex(16)), signer, root_file)
     _install_hook(clone)
-    clone.stage(list(files))
-    commit = clone.make_commit(f"Found the configuration\n\nLivecfg-Ref: {repo_id} {_branch(clone)}", private)
-    root_file.write_text(_trusted_root(repo_id, person, public))
+    branch = clone.branch().removeprefix("refs/heads/")
     click.echo(f"{clone.root}: first signed commit {commit[:10]} by {person}")
     click.echo(f"{root_file}: ship this file with your application; never keep it in the configuration repository")
-    talk(f"next: git -C {clone.root} remote add origin URL && git -C {clone.root} push -u origin {_branch(clone)}")
+    talk(f"next: git -C {clone.root} remote add origin URL && git -C {clone.root} push -u origin {branch}")
+
+
+def _found(clone: Clone, files: dict[str, str], signer: Signer, root_file: Path) -> str:
+    """Make the first commit of these files, and of those that are there instead (an `init` that was stopped goes on)."""
+    from livecfg.cli.change import check, with_trailers
+    from livecfg.cli.judge import judge, root_text
+
+    draft = Draft(clone)
+    for name, text in files.items():
+        there = clone.root / name
+        draft.put(name, there.read_bytes() if there.exists() else text.encode())
+    check(clone, draft)
+    made = draft.commit(with_trailers(draft, "Found the configuration"), signer)
+    judge(clone, made, draft.branch)
+    draft.land(made)
+    root_file.write_text(root_text(clone, made.id, anchor=False))
+    return made.id
+
+
+def _check_person(person: str, signer: Signer) -> None:
+    """Refuse a name that policy files could not hold, by the reader that applications use."""
+    from livecfg.errors import RefusedError
+    from livecfg.trust.allowed_signers import parse_allowed_signers
+
+    try:
+        parse_allowed_signers(f"{person} {public_line(signer)}\n".encode(), "--person")
+    except (RefusedError, UnicodeError):
+        fail(f"--person {person!r}: expected a name like ana@acme (letters, digits and . _ + @ -)")
 
 
 def _schema(model: type[BaseModel]) -> str:
@@ -150,15 +170,17 @@ def _repository(directory: Path) -> Clone:
     return Clone(directory)
 
 
-def _key(clone: Clone, given: Path | None) -> tuple[Any, Path]:
-    """The key to sign with: the one given, the configured one, or a new Ed25519 key in ~/.ssh."""
-    if given is not None or os.environ.get("LIVECFG_KEY") or clone.config(("user",), "signingkey"):
-        return signing_key(clone, given)
+def _key(clone: Clone, given: Path | None) -> tuple[Signer, str]:
+    """The key to sign with, and how git names it: the one given, the configured one, or a new Ed25519 key in ~/.ssh."""
+    name = str(given or "") or os.environ.get("LIVECFG_KEY", "") or clone.config(("user",), "signingkey")
+    if name:
+        signer = signing_key(clone, given)
+        return signer, name if name.startswith(LITERAL) else str(Path(name).expanduser().resolve())
     path = Path("~/.ssh/livecfg_ed25519").expanduser()
     if not path.exists():
         make_key(path)
         talk(f"made the key {path}, without a passphrase; `ssh-keygen -p -f {path}` sets one")
-    return load_key(path), path
+    return load_key(path), str(path)
 
 
 def make_key(path: Path) -> None:
@@ -166,23 +188,24 @@ def make_key(path: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    from livecfg.trust.signatures import public_line
+    from livecfg.trust.signatures import public_line as line_of
 
     made = Ed25519PrivateKey.generate()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - from a descriptor
         file.write(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    path.with_name(path.name + ".pub").write_text(public_line(made) + "\n")
+    path.with_name(path.name + ".pub").write_text(line_of(made) + "\n")
 
 
-def _configure(clone: Clone, key: Path, person: str) -> None:
+def _configure(clone: Clone, key: str, person: str, root_file: Path) -> None:
     """Set up plain git in this repository, so that `git commit` signs and `git log --show-signature` verifies."""
     config = clone.repo.get_config()
     for section, name, value in (
         (("gpg",), "format", "ssh"),
         (("gpg", "ssh"), "allowedSignersFile", ".livecfg/allowed_signers"),
-        (("user",), "signingkey", str(key.resolve())),
+        (("user",), "signingkey", key),
+        (("livecfg",), "trustedRoot", str(root_file.resolve())),
         (("commit",), "gpgsign", "true"),
     ):
         config.set(tuple(s.encode() for s in section), name.encode(), value.encode())
@@ -199,12 +222,3 @@ def _install_hook(clone: Clone) -> None:
         hook.parent.mkdir(exist_ok=True)
         hook.write_text(_HOOK)
         hook.chmod(0o755)
-
-
-def _branch(clone: Clone) -> str:
-    names, _ = clone.repo.refs.follow(b"HEAD")  # type: ignore[arg-type]  # dulwich's NewType
-    return names[-1].decode().removeprefix("refs/heads/")
-
-
-def _trusted_root(repo_id: str, person: str, public: str) -> str:
-    return f'version: 1\nrepo_id: "{repo_id}"\nthreshold: 1\npeople:\n  {person}: [{public}]\n'

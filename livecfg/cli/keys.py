@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from livecfg.cli.clone import Clone, load_key, signing_key
-from livecfg.cli.output import Exit, envelope, fail, output_option, show_findings, talk
+from livecfg.cli.clone import Clone
+from livecfg.cli.output import Exit, envelope, fail, output_option, talk
+from livecfg.cli.signing import key_option, load_key, public_line, public_text, signing_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIGNERS = ".livecfg/allowed_signers"
-_KEY = click.option(
-    "--key", type=click.Path(path_type=Path, dir_okay=False), help="SSH private key to sign with; default: Git's user.signingkey."
-)
 
 
 @click.group("keys")
@@ -28,7 +30,6 @@ def keys() -> None:
 def init(path: Path) -> None:
     """Make an Ed25519 key (or take the one that is there), have git sign with it here, and print its line for the policy."""
     from livecfg.cli.init import make_key
-    from livecfg.trust.signatures import public_line
 
     path = path.expanduser()
     if path.exists():
@@ -55,9 +56,7 @@ def list_(output: str) -> None:
     from livecfg.trust.signatures import fingerprint
 
     clone = Clone()
-    if not clone.head():
-        fail("there is no commit yet")
-    policy = load_policy(clone, clone.commit(clone.head()).tree)
+    policy = load_policy(clone, clone.commit(clone.tip()).tree)
     root = set(policy.file.root.people)
     rows = []
     for signer in policy.signers.values():
@@ -75,48 +74,43 @@ def list_(output: str) -> None:
 @keys.command("add")
 @click.argument("person")
 @click.argument("public_key", metavar="KEY")
-@_KEY
-def add(person: str, public_key: str, key: Path | None) -> None:
+@key_option
+@output_option("json")
+def add(person: str, public_key: str, key: Path | None, output: str) -> None:  # noqa: ARG001 - read where it is printed
     """Give PERSON the public KEY (`ssh-ed25519 AAAA…`, or the path of a .pub file); needs the root role."""
-    text = Path(public_key).expanduser().read_text() if public_key.endswith(".pub") else public_key
-    line = " ".join(text.split()[:2])
-    clone = Clone()
-    signers = _signers(clone)
-    _change(clone, f"{signers.rstrip()}\n{person} {line}\n", f"Add a key of {person}", key)
+    line = public_text(public_key)
+    _change(lambda signers: f"{signers}{person} {line}\n", f"Add a key of {person}", key)
 
 
 @keys.command("revoke")
 @click.argument("who", metavar="PERSON|FINGERPRINT")
-@_KEY
-def revoke(who: str, key: Path | None) -> None:
+@key_option
+@output_option("json")
+def revoke(who: str, key: Path | None, output: str) -> None:  # noqa: ARG001 - as above
     """Remove all keys of PERSON, or the one with the FINGERPRINT; from then on they sign nothing. Needs the root role."""
-    clone = Clone()
-    kept = [line for line in _signers(clone).splitlines() if not _is(line, who)]
-    text = "\n".join(kept) + "\n"
-    if text == _signers(clone):
-        fail(f"{who} has no key here", Exit.FINDINGS)
-    _change(clone, text, f"Revoke {who}", key)
+
+    def without(signers: str) -> str:
+        kept = "".join(f"{line}\n" for line in signers.splitlines() if not _is(line, who))
+        return kept if kept != signers else fail(f"{who} has no key here", Exit.FINDINGS)
+
+    _change(without, f"Revoke {who}", key)
 
 
 @keys.command("rotate")
 @click.argument("person")
 @click.argument("public_key", metavar="NEW_KEY")
-@_KEY
-def rotate(person: str, public_key: str, key: Path | None) -> None:
+@key_option
+@output_option("json")
+def rotate(person: str, public_key: str, key: Path | None, output: str) -> None:  # noqa: ARG001 - as above
     """Add PERSON's NEW_KEY beside the old one; `keys revoke FINGERPRINT` ends the overlap. Needs the root role."""
-    text = Path(public_key).expanduser().read_text() if public_key.endswith(".pub") else public_key
-    clone = Clone()
-    if not any(line.split(" ")[0] == person for line in _signers(clone).splitlines()):
-        fail(f"{person} has no key yet: use `livecfg keys add`", Exit.FINDINGS)
-    line = " ".join(text.split()[:2])
-    _change(clone, f"{_signers(clone).rstrip()}\n{person} {line}\n", f"Rotate the key of {person}", key)
+    line = public_text(public_key)
 
+    def beside(signers: str) -> str:
+        if not any(old.split(" ")[0] == person for old in signers.splitlines()):
+            fail(f"{person} has no key yet: use `livecfg keys add`", Exit.FINDINGS)
+        return f"{signers}{person} {line}\n"
 
-def _signers(clone: Clone) -> str:
-    try:
-        return (clone.root / SIGNERS).read_text()
-    except OSError:
-        fail(f"{SIGNERS} is missing; `livecfg init` makes a configuration repository")
+    _change(beside, f"Rotate the key of {person}", key)
 
 
 def _is(line: str, who: str) -> bool:
@@ -132,29 +126,21 @@ def _is(line: str, who: str) -> bool:
     return blob is not None and who.startswith("SHA256:") and fingerprint(base64.b64decode(blob[1])) == who
 
 
-def _change(clone: Clone, text: str, subject: str, key: Path | None) -> None:
-    """Write the file, check the policy with it, commit and sign; put it back when it does not hold."""
-    from livecfg.cli.change import with_trailers
-    from livecfg.cli.check import find_faults
-    from livecfg.cli.effective import AnyModel, working_tree
+def _change(edit: Callable[[str], str], subject: str, key: Path | None) -> None:
+    """Edit the file of keys, check the policy with it, sign, judge and land."""
+    from livecfg.cli.change import check, record
+    from livecfg.cli.draft import Draft
 
-    clone.check_no_merge()
-    clone.check_nothing_staged()
-    path = clone.root / SIGNERS
-    before = path.read_text()
-    path.write_text(text)
-    objects, tree_id = working_tree(clone.root)
-    findings, _ = find_faults(objects, tree_id, AnyModel)
-    if findings:
-        path.write_text(before)
-        show_findings(findings)
-        talk("nothing was changed")
-        raise SystemExit(int(Exit.FINDINGS))
-    private, _ = signing_key(clone, key)
-    clone.stage([SIGNERS])
-    commit = clone.make_commit(with_trailers(clone, subject), private)
-    click.echo(f"{commit[:10]}  {subject}")
-    talk("push it: git push")
+    clone = Clone()
+    signer = signing_key(clone, key)
+    draft = Draft(clone)
+    draft.check_nothing_staged()
+    before = draft.current(SIGNERS).decode(errors="replace")
+    if not before:
+        fail(f"{SIGNERS} is missing; `livecfg init` makes a configuration repository")
+    draft.put(SIGNERS, edit(before.rstrip("\n") + "\n").encode(errors="replace"))
+    check(clone, draft)
+    record(draft, subject, signer, subject)
 
 
 @click.group("root")
@@ -168,24 +154,7 @@ def root() -> None:
 )
 def export(anchor: bool) -> None:
     """Print the trusted root file of HEAD's policy; ship it with applications."""
-    import base64
-
-    from livecfg.trust.policy import load_policy
+    from livecfg.cli.judge import root_text
 
     clone = Clone()
-    head = clone.head()
-    if not head:
-        fail("there is no commit yet")
-    commit = clone.commit(head)
-    policy = load_policy(clone, commit.tree)
-    people: dict[str, list[str]] = {person: [] for person in policy.file.root.people}
-    for signer in policy.signers.values():
-        if signer.person in people:
-            size = int.from_bytes(signer.key[:4], "big")
-            people[signer.person].append(f"{signer.key[4 : 4 + size].decode()} {base64.b64encode(signer.key).decode()}")
-    click.echo(f'version: 1\nrepo_id: "{policy.file.repo_id}"\nthreshold: {policy.file.root.threshold}\npeople:')
-    for person, lines in people.items():
-        click.echo(f"  {person}: [{', '.join(lines)}]")
-    if anchor:
-        kind = "sha1" if len(head) == 40 else "sha256"
-        click.echo(f'anchor:\n  commit: "{kind}:{head}"\n  payload_sha256: "{commit.payload_sha256}"')
+    click.echo(root_text(clone, clone.tip(), anchor=anchor), nl=False)

@@ -1,12 +1,9 @@
-"""`livecfg get|explain|diff|log|status|version`: look, change nothing."""
+"""`livecfg get|explain|version`: look at one revision, change nothing."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
-import time
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from livecfg.cli.clone import Clone
-from livecfg.cli.output import Exit, envelope, fail, output_option, style
+from livecfg.cli.output import Exit, ago, envelope, fail, output_option, style
 from livecfg.refusal import printable
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from livecfg.origin import Origin
-    from livecfg.revision import Commit
 
 
 def scope_options(command: F) -> F:
@@ -102,7 +98,7 @@ def _show_origin(origin: Origin, value: Any) -> None:
         click.echo(f"  from   {origin.layer}")
     else:
         signed = f", signed {', '.join(origin.signers)}" if origin.signers else ", not signed by anybody known"
-        who = f"(author {printable(origin.author)}{signed}, {_ago(origin.committed_at)})"
+        who = f"(author {printable(origin.author)}{signed}, {ago(origin.committed_at)})"
         click.echo(
             f'  from   {origin.path}:{origin.line}:{origin.column}   {origin.commit[:10]} "{printable(origin.subject)}" {who}'
         )
@@ -115,146 +111,13 @@ def _explain_code(code: str, output: str) -> None:
     from livecfg.refusal import Code
 
     try:
-        summary, advice = CODES[Code(code)]
+        row = CODES[Code(code)]
     except (ValueError, KeyError):
-        fail(f"{code} is no code of livecfg; codes run from LC101 to LC502")
+        fail(f"{code} is no code of livecfg; codes run from {min(CODES)} to {max(CODES)}")
     if output == "json":
-        envelope("explain", {"code": code, "summary": summary, "advice": advice})
+        envelope("explain", {"code": code, "what": row.what, "why": row.why, "advice": row.advice})
     else:
-        click.echo(f"{style(code, bold=True)}  {summary}\n  what to do   {advice}")
-
-
-@click.command("diff")
-@click.argument("revisions", default="HEAD", metavar="[A..B]")
-@click.option("--service", default="", help="Only this service.")
-@click.option("--env", default="", help="Only this environment.")
-@output_option("json")
-def diff(revisions: str, service: str, env: str, output: str) -> None:
-    """Show the effective difference A..B per service and env (A alone: against the files here). Exit 1: there is one."""
-    from livecfg.cli.effective import flat, plain, processes_in, snapshot_of, working_tree
-
-    clone = Clone()
-    before, dots, after = revisions.partition("..")
-    old_tree = clone.commit(clone.resolve(before or "HEAD")).tree
-    if dots:
-        new_objects: Any = clone
-        new_tree = clone.commit(clone.resolve(after or "HEAD")).tree
-    else:
-        new_objects, new_tree = working_tree(clone.root)
-    changes: list[dict[str, Any]] = []
-    for process in processes_in(new_objects, new_tree, service, env):
-        old = flat(plain(snapshot_of(clone, old_tree, process).config))
-        new = flat(plain(snapshot_of(new_objects, new_tree, process).config))
-        changes += [
-            {"service": process.service, "env": process.env, "key": key, "old": old.get(key), "new": new.get(key)}
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key)
-        ]
-    if output == "json":
-        envelope("diff", changes, ok=not changes)
-    for c in changes if output == "text" else []:
-        old_text, new_text = (json.dumps(v) if v is not None else "(not set)" for v in (c["old"], c["new"]))
-        click.echo(f"{c['service']}/{c['env']}  {c['key']}: {style(old_text, fg='red')} → {style(new_text, fg='green')}")
-    raise SystemExit(int(Exit.FINDINGS if changes else Exit.OK))
-
-
-@click.command("log")
-@click.argument("key", default="")
-@scope_options
-@click.option("-n", "--number", default=20, show_default=True, help="How many.")
-@output_option("json")
-def log(key: str, service: str, env: str, rev: str, number: int, output: str) -> None:
-    """History of the branch, or of one KEY: what it was, since when, by whom, signed by whom."""
-    clone = Clone()
-    tip = clone.resolve(rev)
-    rows = _key_rows(clone, tip, key, service, env) if key else ((commit, "") for commit in clone.chain(tip))
-    shown: list[dict[str, Any]] = []
-    for commit, value in rows:
-        shown.append(
-            {"commit": commit.id, "time": commit.committer_time, "author": commit.author, "signer": _signer(clone, commit)}
-        )
-        shown[-1] |= {"subject": commit.subject} | ({"value": value} if key else {})
-        if len(shown) >= number:
-            break
-    if output == "json":
-        envelope("log", shown)
-        return
-    for row in shown:
-        signed = f"signed {row['signer']}" if row["signer"] else style("not signed by anybody known", fg="red")
-        value = f"  = {json.dumps(row['value'])}" if key else ""
-        by = f"{printable(row['author'])}, {signed}{value}"
-        click.echo(f"{row['commit'][:10]}  {_moment(row['time'])}  {by}  {printable(row['subject'])}")
-
-
-def _key_rows(clone: Clone, tip: str, key: str, service: str, env: str) -> Any:
-    """Give (commit, value) for each commit that gave the key another value; newest first."""
-    from livecfg.cli.effective import one_process, snapshot_of, value_at
-    from livecfg.errors import RefusedError
-
-    process = one_process(clone, clone.commit(tip).tree, service, env)
-    values: dict[str, Any] = {}
-
-    def value(commit: Commit) -> Any:
-        if commit.tree not in values:
-            try:
-                values[commit.tree] = value_at(snapshot_of(clone, commit.tree, process), key)
-            except (KeyError, RefusedError):
-                values[commit.tree] = None
-        return values[commit.tree]
-
-    for commit in clone.chain(tip):
-        before = value(clone.commit(commit.parents[0])) if commit.parents else None
-        if value(commit) != before:
-            yield commit, value(commit)
-
-
-def _signer(clone: Clone, commit: Commit) -> str:
-    from livecfg.errors import RefusedError
-    from livecfg.trust.identify import Signed, identify
-    from livecfg.trust.policy import load_policy
-
-    try:
-        signed = identify(commit, load_policy(clone, commit.tree).signers)
-    except RefusedError:
-        return ""
-    return signed.person if isinstance(signed, Signed) else ""
-
-
-@click.command("status")
-@click.option("--home", default="", help="Where the mirrors are; default: LIVECFG_HOME.")
-@output_option("json")
-def status(home: str, output: str) -> None:
-    """Show what the processes of this host serve: revision, age, source, refusals, overrides. Exit 1: one is not READY."""
-    from pathlib import Path
-
-    from livecfg.environment import read_environment
-    from livecfg.git.faults import pid_alive
-
-    folder = Path(home) if home else read_environment(os.environ).home
-    reports = []
-    for path in sorted(folder.glob("*/processes/*.json")):
-        try:
-            report = json.loads(path.read_text())
-            if pid_alive(int(report["pid"])):
-                reports.append(report)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # being replaced, or no report of ours
-    well = all(r["condition"] == "READY" for r in reports)
-    if output == "json":
-        envelope("status", reports, ok=well)
-    elif not reports:
-        click.echo(f"no process of this host reports under {folder}")
-    for r in reports if output == "text" else []:
-        commit = (r.get("applied") or {}).get("commit", "")
-        since = f", since {_ago(r['applied_at'])}" if r.get("applied_at") else ""
-        role = "fetches for the host" if r.get("fetcher") else "follows the mirror"
-        color = {"READY": "green", "REFUSED": "red", "STALE": "yellow"}.get(r["condition"])
-        state = f"{style(r['condition'], fg=color)} {commit[:10]}{since}"
-        click.echo(f"{r['service']}/{r['env']} pid {r['pid']}: {state}; {role}; {r['source']}")
-        for text in [r["reason"], *r["overrides"], *r["drift"]]:
-            if text:
-                click.echo(f"    {printable(text)}")
-    raise SystemExit(int(Exit.OK if well else Exit.FINDINGS))
+        click.echo(f"{style(code, bold=True)}  {row.what}\n  why          {row.why}\n  what to do   {row.advice}")
 
 
 @click.command("version")
@@ -278,15 +141,3 @@ def _version(name: str) -> str:
         return package_version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _ago(moment: float) -> str:
-    seconds = max(0, int(time.time() - moment))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -31,34 +33,78 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+@dataclass(slots=True)
+class Asked:
+    """What the person asked of this run as a whole: the verb, the kind of output, and never to be asked back."""
+
+    command: str = ""
+    output: str = "text"
+    no_input: bool = False
+
+
+class CommandError(Exception):
+    """Ends a command: a line for the person, the exit code, and what was refused, if anything was."""
+
+    def __init__(self, text: str, code: Exit = Exit.USAGE, findings: Iterable[Refusal] = ()) -> None:
+        self.code = code
+        self.findings = tuple(findings)
+        super().__init__(text)
+
+
 def output_option(*kinds: str) -> Callable[[F], F]:
-    """Give the `-o/--output` option; text first."""
-    return click.option("-o", "--output", type=click.Choice(["text", *kinds]), default="text", show_default=True)
+    """Give the `-o/--output` option; text first. What is chosen also holds for errors."""
+
+    def remember(ctx: click.Context, _: click.Parameter, value: str) -> str:
+        asked = asked_of(ctx)
+        asked.command, asked.output = ctx.command_path.partition(" ")[2], value
+        return value
+
+    chosen = click.Choice(["text", *kinds])
+    return click.option("-o", "--output", type=chosen, default="text", show_default=True, callback=remember, is_eager=True)
 
 
-def envelope(command: str, data: Any, *, ok: bool = True, findings: Iterable[Refusal] = ()) -> None:
-    """Print the JSON envelope on stdout."""
+def asked_of(ctx: click.Context | None = None) -> Asked:
+    """Give what was asked of this run."""
+    ctx = ctx or click.get_current_context(silent=True)
+    return (ctx.find_object(Asked) if ctx is not None else None) or Asked()
+
+
+def may_ask() -> bool:
+    """Whether there is somebody to ask: a terminal, and no `--no-input`."""
+    return sys.stdin.isatty() and not asked_of().no_input
+
+
+def envelope(
+    command: str, data: Any, *, ok: bool = True, findings: Iterable[Refusal] = (), error: dict[str, Any] | None = None
+) -> None:
+    """Print the JSON envelope on stdout; `error` says why there are no data."""
     found = [finding.as_dict() for finding in findings]
-    click.echo(json.dumps({"schema": "livecfg/cli/v1", "command": command, "ok": ok, "data": data, "findings": found}, indent=2))
+    whole = {"schema": "livecfg/cli/v1", "command": command, "ok": ok, "data": data, "findings": found}
+    click.echo(json.dumps(whole | ({"error": error} if error else {}), indent=2))
 
 
-def show_findings(findings: Iterable[Refusal], output: str = "text") -> None:
-    """Print findings on stdout: one line each, aligned; for GitHub as workflow commands."""
+def show_findings(findings: Iterable[Refusal], output: str = "text", *, err: bool = False) -> None:
+    """Print findings on stdout (`err`: stderr): one line each, aligned; for GitHub as workflow commands."""
     rows = list(findings)
     if output == "github":
         for r in rows:
-            text = _github(f"{r.message}{f' ({r.advice})' if r.advice else ''}")
-            click.echo(f"::error file={_github(r.path)},line={r.line or 1},col={r.column or 1},title={r.code.value}::{text}")
+            text = _message(f"{r.message}{f' ({r.advice})' if r.advice else ''}")
+            click.echo(f"::error file={_property(r.path)},line={r.line or 1},col={r.column or 1},title={r.code.value}::{text}")
         return
     width = max((len(r.where or r.commit[:10]) for r in rows), default=0)
     for r in rows:
         advice = f" ({printable(r.advice)})" if r.advice else ""
         where = (r.where or r.commit[:10]).ljust(width)
-        click.echo(f"{where}  {style('error', fg='red')} {r.code.value}  {printable(r.message)}{advice}")
+        click.echo(f"{where}  {style('error', fg='red')} {r.code.value}  {printable(r.message)}{advice}", err=err)
 
 
-def _github(text: str) -> str:
-    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
+def _message(text: str) -> str:
+    """Escape the text of a workflow command; line ends are escaped for the terminal already."""
+    return printable(text).replace("%", "%25")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def style(text: str, **how: Any) -> str:
@@ -68,12 +114,25 @@ def style(text: str, **how: Any) -> str:
     return click.style(text, **how) if forced or not plain else text
 
 
+def ago(moment: float) -> str:
+    """Say how long ago a moment (Unix seconds) was."""
+    seconds = max(0, int(time.time() - moment))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
 def talk(text: str) -> None:
     """Say something to the person, on stderr."""
     click.echo(text, err=True)
 
 
 def fail(text: str, code: Exit = Exit.USAGE) -> NoReturn:
-    """Say what is wrong on stderr and exit."""
-    talk(f"livecfg: {text}")
-    raise SystemExit(int(code))
+    """End the command with a line that says what is wrong.
+
+    Raises:
+        CommandError: always; `ending` turns it into the line and the exit code.
+
+    """
+    raise CommandError(text, code)

@@ -1,6 +1,8 @@
-"""WorkingTree: a plain directory seen as Git objects, for development without verification.
+"""WorkingTree: a plain directory seen as Git objects: for development without verification, and for checks before a commit.
 
-Hidden entries other than `.livecfg`, symbolic links and special files are left out; what is in `.git` is never read.
+In development hidden entries other than `.livecfg` and symbolic links are left out. For a check everything counts as Git
+would take it, so that what verification refuses is seen: links, executables, repositories inside, hidden names. Special files
+are left out, and what is in `.git` is never read.
 """
 
 from __future__ import annotations
@@ -16,19 +18,26 @@ from livecfg.git.pack import object_id
 from livecfg.git.source import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from livecfg.git.pack import Content
     from livecfg.revision import Kind
 
 _DEPTH_MOST = 32
+_NO_COMMIT = "0" * 40
 
 
 class WorkingTree:
-    """The files of a directory as blobs and trees; `tree_id()` reads what changed since it was last called."""
+    """The files of a directory as blobs and trees; `tree_id()` reads what changed since it was last called.
 
-    def __init__(self, path: Path, limits: Limits | None = None) -> None:
+    With `leave_out`, which is told each path (a folder's ends in `/`), all other entries are in, as Git would take them.
+    """
+
+    def __init__(self, path: Path, limits: Limits | None = None, *, leave_out: Callable[[str], bool] | None = None) -> None:
         self.path = Path(path)
         self.objects = _TreeObjects()
         self._limits = limits or Limits()
+        self._leave_out = leave_out
         self._blobs: dict[str, tuple[tuple[int, int, int, int], str]] = {}
 
     def tree_id(self) -> str:
@@ -56,17 +65,33 @@ class WorkingTree:
         listed: list[tuple[bytes, bytes, str]] = []
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
-                if entry.name.startswith(".") and not (depth == 0 and entry.name == ".livecfg"):
+                if self._leaves_out(entry, depth):
                     continue
+                name = os.fsencode(entry.name)
                 if entry.is_dir(follow_symlinks=False):
+                    if self._leave_out is not None and Path(entry.path, ".git").exists():
+                        listed.append((b"160000", name, _NO_COMMIT))
+                        continue
                     below = self._tree(Path(entry.path), found, blobs, depth + 1)
                     if found[below][1]:  # Git knows no empty folders
-                        listed.append((b"40000", os.fsencode(entry.name), below))
+                        listed.append((b"40000", name, below))
                 elif entry.is_file(follow_symlinks=False):
-                    listed.append((b"100644", os.fsencode(entry.name), self._blob(entry, found, blobs)))
+                    listed.append((self._mode(entry), name, self._blob(entry, found, blobs)))
+                elif entry.is_symlink():
+                    listed.append((b"120000", name, _put(found, "blob", os.fsencode(Path(entry.path).readlink()))))
         listed.sort(key=lambda item: item[1] + (b"/" if item[0] == b"40000" else b""))
         content = b"".join(mode + b" " + name + b"\0" + bytes.fromhex(below) for mode, name, below in listed)
         return _put(found, "tree", content)
+
+    def _leaves_out(self, entry: os.DirEntry[str], depth: int) -> bool:
+        if self._leave_out is None:
+            return entry.is_symlink() or (entry.name.startswith(".") and not (depth == 0 and entry.name == ".livecfg"))
+        path = Path(entry.path).relative_to(self.path).as_posix()
+        return entry.name == ".git" or self._leave_out(path + "/" * entry.is_dir(follow_symlinks=False))
+
+    def _mode(self, entry: os.DirEntry[str]) -> bytes:
+        executable = self._leave_out is not None and entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
+        return b"100755" if executable else b"100644"
 
     def _blob(
         self, entry: os.DirEntry[str], found: dict[str, Content], blobs: dict[str, tuple[tuple[int, int, int, int], str]]

@@ -178,7 +178,8 @@ def test_diff_and_log_speak_of_effective_values(desk: Desk) -> None:
     desk.write(PROD, "a: 1\n")
     desk.run("commit", "-m", "One")
     desk.write(PROD, "# reformatted\na:   2\n")
-    assert desk.json("diff", code=1)["data"] == [{"service": "checkout", "env": "prod", "key": "a", "old": 1, "new": 2}]
+    row = {"service": "checkout", "env": "prod", "key": "a", "change": "changed", "old": 1, "new": 2}
+    assert desk.json("diff", code=1)["data"] == [row]
     desk.run("commit", "-m", "Two")
     assert desk.run("diff", "HEAD") == ""
     assert [row["value"] for row in desk.json("log", "a")["data"]] == [2, 1]

@@ -1,0 +1,88 @@
+"""`livecfg diff`: what a change means for each service and env: values, flags and splits, not lines."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from livecfg.cli.clone import Clone
+from livecfg.cli.output import Exit, envelope, output_option, style
+
+if TYPE_CHECKING:
+    from livecfg.layers import Process
+    from livecfg.revision import Objects
+
+_ABSENT = object()
+
+
+@click.command("diff")
+@click.argument("revisions", default="HEAD", metavar="[A..B]")
+@click.option("--service", default="", help="Only this service.")
+@click.option("--env", default="", help="Only this environment.")
+@output_option("json")
+def diff(revisions: str, service: str, env: str, output: str) -> None:
+    """Show the effective difference A..B per service and env (A alone: against the files here). Exit 1: there is one."""
+    from livecfg.cli.effective import processes_in
+    from livecfg.cli.files import files_here
+
+    clone = Clone()
+    before, dots, after = revisions.partition("..")
+    old = _Side(clone, clone.commit(clone.resolve(before or "HEAD")).tree)
+    new = _Side(clone, clone.commit(clone.resolve(after or "HEAD")).tree) if dots else _Side(*files_here(clone.root))
+    known = {(p.service, p.env): p for side in (old, new) for p in processes_in(side.objects, side.tree, service, env)}
+    changes = [
+        row for _, process in sorted(known.items()) for row in _changes(process, old.meaning(process), new.meaning(process))
+    ]
+    if output == "json":
+        envelope("diff", changes, ok=not changes)
+    for c in changes if output == "text" else []:
+        was, now = (_shown(c, side) for side in ("old", "new"))
+        click.echo(f"{c['service']}/{c['env']}  {c['key']}: {style(was, fg='red')} → {style(now, fg='green')}")
+    raise SystemExit(int(Exit.FINDINGS if changes else Exit.OK))
+
+
+class _Side(NamedTuple):
+    """One of the two trees."""
+
+    objects: Objects
+    tree: str
+
+    def meaning(self, process: Process) -> dict[str, Any]:
+        """Everything the process gets, by dotted key; what is no value stands under `flag`, `split`, `experiment` or `file`."""
+        from livecfg.cli.effective import flat, plain, snapshot_of
+
+        snapshot = snapshot_of(self.objects, self.tree, process)
+        parts = snapshot.parts
+        found = flat(plain(snapshot.config))
+        for path, (blob, _) in parts.flags.items():
+            for key, flag in self._document(path, blob)["flags"].items():
+                found |= flat(flag, f"flag {key}")
+        for path, (blob, (split, _)) in parts.splits.items():
+            found |= flat(self._document(path, blob), f"split {split.name}")
+        for path, (blob, _) in parts.experiments.items():
+            found |= flat(self._document(path, blob), f"experiment {path}")
+        return found | {f"file {path}": blob for path, (blob, _) in parts.files.items()}
+
+    def _document(self, path: str, blob: str) -> Any:
+        from livecfg.document import read
+
+        return read(self.objects.read(blob, "blob"), path).value
+
+
+def _changes(process: Process, old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if was == now and type(was) is type(now):
+            continue
+        change = "added" if was is _ABSENT else "removed" if now is _ABSENT else "changed"
+        values = {"old": old.get(key), "new": new.get(key)}
+        rows.append({"service": process.service, "env": process.env, "key": key, "change": change} | values)
+    return rows
+
+
+def _shown(row: dict[str, Any], side: str) -> str:
+    absent = row["change"] == {"old": "added", "new": "removed"}[side]
+    return "(not set)" if absent else json.dumps(row[side])

@@ -90,7 +90,7 @@ class _Load(Generic[M]):
     ) -> None:
         self.revision = commit.revision
         self.tree = commit.tree
-        self.history = "" if isinstance(commit, UnsafeTree) else commit.revision.commit
+        self.history = None if isinstance(commit, UnsafeTree) else commit
         self.objects = objects
         self.scope = scope
         self.before = before

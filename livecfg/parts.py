@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from livecfg.document import Document, Loc, read
 from livecfg.origin import Origin
 from livecfg.trust.history import last_change
+from livecfg.trust.root import Trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from livecfg.layers import Manifest, Merged
     from livecfg.revision import Objects
     from livecfg.snapshot import Arm
+    from livecfg.trust.verify import AuthorisedCommit
 
 
 @dataclass(slots=True)
@@ -35,8 +37,10 @@ class Parts:
     merged: Merged | None = None
 
 
-def explainer(parts: Parts, objects: Objects, history: str, model: type[BaseModel]) -> Callable[[str], Origin]:
-    """Give the function behind `Snapshot.explain`; `history` is the commit to look back from, empty when there is none.
+def explainer(
+    parts: Parts, objects: Objects, history: AuthorisedCommit | None, model: type[BaseModel]
+) -> Callable[[str], Origin]:
+    """Give the function behind `Snapshot.explain`; `history` is the commit to look back from, where there is one.
 
     It raises KeyError for what is no key, flag or split.
     """
@@ -45,7 +49,10 @@ def explainer(parts: Parts, objects: Objects, history: str, model: type[BaseMode
         origin = _config_origin(key, parts, model) or _named_origin(key, parts, objects)
         if origin is None:
             raise KeyError(key)
-        return last_change(objects, history, origin) if origin.path and history else origin
+        if not origin.path or history is None:
+            return origin
+        revision = history.revision
+        return last_change(objects, revision.commit, origin, Trusted.start(history.root, revision.ref))
 
     return explain
 

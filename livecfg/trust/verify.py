@@ -26,6 +26,8 @@ from livecfg.trust.tree import TreeFaultError, check, diff
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
+    from livecfg.trust.root import TrustedRoot
+
 BACKWARDS_S, AHEAD_S = 600, 300
 
 
@@ -43,6 +45,7 @@ class AuthorisedCommit:
     revision: Revision
     commit: Commit
     signers: tuple[str, ...]
+    root: TrustedRoot
     broke_glass: str = ""
 
     @property
@@ -145,7 +148,7 @@ def resume(objects: Objects, trusted: Trusted) -> VerifiedCommit:
         raise ValueError("the mirror holds another commit than the remembered one")
     signed = identify(commit, load_policy(objects, commit.tree).signers)
     revision = Revision(trusted.ref, good.commit, good.payload_sha256, good.position)
-    return _verified(AuthorisedCommit(revision, commit, (signed.person,) if isinstance(signed, Signed) else ()))
+    return _verified(AuthorisedCommit(revision, commit, (signed.person,) if isinstance(signed, Signed) else (), trusted.root))
 
 
 def _chain(candidate: Candidate, trusted: Trusted, limits: WalkLimits) -> list[Commit]:
@@ -285,7 +288,7 @@ class _Walk:
         self.evidence.trees.know(commit)
         self.trusted = replace(self.trusted, good=good)
         revision = Revision(self.trusted.ref, good.commit, good.payload_sha256, good.position)
-        self.found = AuthorisedCommit(revision, commit, judged.vouchers, judged.verdict.broke_glass)
+        self.found = AuthorisedCommit(revision, commit, judged.vouchers, self.trusted.root, judged.verdict.broke_glass)
 
     def _fresh_evidence(self) -> Evidence:
         root = self.trusted.root

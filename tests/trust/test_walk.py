@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from livecfg.errors import LivecfgError, MissingObjectError, RefusedError, RollbackError
+from livecfg.origin import Origin
 from livecfg.revision import Candidate
+from livecfg.trust.history import last_change
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted, Verification, WalkLimits, resume, verify
 from tests.simulator import ConfigRepo
@@ -375,3 +377,23 @@ def test_what_was_remembered_is_taken_up_only_under_the_same_root_and_ref(repo: 
     forged = Trusted.from_state(trusted.root, "main", state | {"payload_sha256": "0" * 64})
     with pytest.raises(ValueError, match="another commit"):
         resume(GitObjects(repo), forged)
+
+
+def test_the_signer_of_a_change_is_told_by_the_policy_that_judged_it_never_by_its_own(repo: ConfigRepo) -> None:
+    landed = repo.commit({BASE: "a: 2\n"}, by="bo@acme")
+    start_here = start(repo)
+    eve = repo.person("eve@evil")
+    forged = repo.allowed_signers(["ana@acme", "cy@acme"]) + f"bo@acme {eve.public}\n"
+    repo.commit({BASE: "a: 666\n", ".livecfg/allowed_signers": forged}, by="eve@evil")
+    asked = Origin("a", BASE, BASE)
+    assert last_change(GitObjects(repo), landed, asked, start_here).signers == ("bo@acme",)
+    attacked = last_change(GitObjects(repo), repo.tip(), asked, start_here)
+    assert attacked.commit == repo.tip()
+    assert attacked.signers == (), "nobody whom policy knows"
+
+
+def test_an_adopted_change_is_told_with_everybody_who_stands_behind_it(repo: ConfigRepo) -> None:
+    landed = repo.commit({PROD: "a: 2\n"}, by="bo@acme")
+    tip = repo.adopt(landed, by="cy@acme")
+    origin = last_change(GitObjects(repo), tip, Origin("a", PROD, PROD), start(repo))
+    assert (origin.commit, origin.signers) == (landed, ("bo@acme", "cy@acme"))

@@ -17,6 +17,7 @@ from livecfg.errors import RefusedError
 from livecfg.refusal import Code, Refusal
 from livecfg.trust import openpgp
 from livecfg.trust.allowed_signers import Signers, parse_allowed_signers
+from livecfg.trust.keys import parse_key
 from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, Glob, is_root_path, matches
 from livecfg.trust.tree import entries, lookup
 from livecfg.validation import validate
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from livecfg.revision import Objects
 
+ROOT_RSA_BITS = 3072
 Count = Annotated[int, Field(ge=1, le=100)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -257,8 +259,11 @@ def _name_faults(policy: Policy) -> Iterator[Fault]:
 def _root_faults(policy: Policy) -> Iterator[Fault]:
     root = policy.file.root
     for at, person in enumerate(root.people):
-        if not policy.has_key(person) or person in policy.file.services or person in policy.file.forges:
-            yield ("root", "people", at), f"{person!r} has no key of their own, or is a service or a forge"
+        keys = [signer.key for signer in policy.signers.values() if signer.person == person]
+        if not keys or person in policy.file.services or person in policy.file.forges:
+            yield ("root", "people", at), f"{person!r} has no SSH key of their own, or is a service or a forge"
+        if any(key.kind == b"ssh-rsa" and key.bits < ROOT_RSA_BITS for key in map(parse_key, keys)):
+            yield ("root", "people", at), f"{person!r} has an RSA key of less than {ROOT_RSA_BITS} bits"
     if root.threshold > len(set(root.people)):
         yield ("root", "threshold"), f"a threshold of {root.threshold} with {len(set(root.people))} people"
 

@@ -3,65 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
-
-import pytest
 
 from livecfg.cli.codes import CODES
-from livecfg.cli.edit import set_in_text
-from livecfg.document import read
 from livecfg.refusal import Code
-from tests.simulator.repo import isolated
-
-ROOT = Path(__file__).parents[2]
-PROD = "config/checkout/prod.yaml"
-
-
-class Desk:
-    """A person's machine: a home of its own, a repository made by `livecfg init`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.home = path / "home"
-        self.home.mkdir()
-        self.conf = path / "conf"
-        self.environ = isolated(self.home) | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "HOME": str(self.home)}
-        self.environ |= {"GIT_AUTHOR_NAME": "Ana", "GIT_AUTHOR_EMAIL": "ana@acme", "LIVECFG_HOME": str(self.home / "livecfg")}
-
-    def run(self, *words: str, at: Path | None = None, code: int = 0, **environ: str) -> str:
-        command = [sys.executable, "-m", "livecfg", *words]
-        done = subprocess.run(
-            command, cwd=at or self.conf, env=self.environ | environ, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        self.talk = done.stderr
-        return done.stdout
-
-    def json(self, *words: str, code: int = 0) -> Any:
-        found = json.loads(self.run(*words, "-o", "json", code=code))
-        assert found["schema"] == "livecfg/cli/v1"
-        return found
-
-    def git(self, *words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=self.conf, env=self.environ, capture_output=True, text=True, check=True)
-        return done.stdout + done.stderr
-
-    def write(self, name: str, text: str) -> None:
-        path = self.conf / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    desk = Desk(tmp_path)
-    desk.run("init", "conf", "--service", "checkout", "--person", "ana@acme", at=tmp_path)
-    return desk
+from tests.cli.desk import PROD, ROOT, Desk
 
 
 def test_init_makes_a_repository_whose_first_commit_plain_git_calls_good(desk: Desk) -> None:
@@ -106,31 +53,6 @@ def test_set_with_a_model_refuses_what_does_not_fit_and_puts_the_file_back(desk:
     assert f"{PROD}:1:13" in shown
     assert "LC202" in shown
     assert (desk.conf / PROD).read_text() == "timeout_ms: 5\n"
-
-
-@pytest.mark.parametrize(
-    ("before", "key", "value", "after"),
-    [
-        ("", "a.b", "1", "a:\n  b: 1\n"),
-        ("# only a comment\n", "a", "1", "# only a comment\na: 1\n"),
-        ("# c\n{}\n", "a", "1", "# c\na: 1\n"),
-        ("a: 1\n", "b", "x y", 'a: 1\nb: "x y"\n'),
-        ("a:\n  b: 1 # x\nc: 2\n", "a.d", "3", "a:\n  b: 1 # x\n  d: 3\nc: 2\n"),
-        ("a: 'old'  # c\n", "a", "true", "a: true  # c\n"),
-        ('a: "x"\n', "a", "'y: z'", 'a: "y: z"\n'),
-        ("a: {b: 1, c: 2}\n", "a.b", "9", "a: {b: 9, c: 2}\n"),
-        ("a:\n  b: 1\n", "a.b", "[1, 2]", "a:\n  b: [1, 2]\n"),
-    ],
-)
-def test_one_key_of_a_text_is_set_in_place(before: str, key: str, value: str, after: str) -> None:
-    assert set_in_text(before, key, value, "a.yaml") == after
-
-
-def test_a_structural_edit_keeps_comments_too() -> None:
-    after = set_in_text("# top\na: 1  # one\nb:\n  - x  # item\n", "a.c.d", "2", "a.yaml")
-    assert read(after.encode(), "a.yaml").value == {"a": {"c": {"d": 2}}, "b": ["x"]}
-    assert "# top" in after
-    assert "# item" in after
 
 
 def test_check_names_every_fault_with_its_place_for_people_machines_and_github(desk: Desk) -> None:

@@ -154,13 +154,13 @@ def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], 
         FetchError: something is missing.
 
     """
-    known: set[str] = set()
+    known: set[tuple[str, str]] = set()  # with what it replaces: a tree checked only against another may owe the rest
     work: list[tuple[str, str, str]] = [(tip, "commit", "")]
     while work:
         name, expected, before = work.pop()
-        if name in known:
+        if (name, before) in known:
             continue
-        known.add(name)
+        known.add((name, before))
         new = objects.get(name)
         if new is None:
             if not has(name):
@@ -176,7 +176,7 @@ def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], 
         elif kind == "tree":
             old = objects.get(before) or (read(before) if before else ("tree", b""))
             for mode, below, replaced in changed_entries(content, old[1] if old[0] == "tree" else b"", len(name)):
-                if mode != GITLINK and below not in known:
+                if mode != GITLINK and (below, replaced) not in known:
                     work.append((below, "tree" if mode == FOLDER else "blob", replaced))
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from livecfg.errors import FetchError
+from livecfg.errors import FetchError, MissingObjectError
 from livecfg.git.faults import over_limit, translating
-from livecfg.git.graph import ids_of_tree, links_of_commit
+from livecfg.git.graph import GITLINK, changed_entries, links_of_commit
 from livecfg.git.store import Store
 from livecfg.git.transport import existing
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from livecfg.git.transport import Deadline
 
 
+_OPEN_PACKS_MOST = 16
+"""More than these are closed after each look: a remote's packs are not ours to count, but our descriptors are."""
+
+
 class LocalRemote:
     """The repository, bare or not, at a `file://` URL or an absolute path."""
 
@@ -32,21 +36,27 @@ class LocalRemote:
         self._source = source
         path = Path(unquote(urlsplit(source.url).path) if "://" in source.url else source.url)
         self._path = path / ".git" if (path / ".git").is_dir() else path
+        self._store: Store | None = None
 
     @contextmanager
     def session(self, deadline: Deadline) -> Iterator[LocalSession]:
-        """Open the folder."""
+        """Look into the folder."""
         with deadline.explaining(f"reading {self._source.url}"):
             if not (self._path / "objects").is_dir():
                 raise FetchError(f"{self._source.url} is no Git repository")
-            store = Store(self._path, deadline.limits.object_bytes, follow_alternates=True)
+            if self._store is None:
+                self._store = Store(self._path, deadline.limits.object_bytes, follow_alternates=True)
             try:
-                yield LocalSession(self._source, store, deadline)
+                yield LocalSession(self._source, self._store, deadline)
             finally:
-                store.close()
+                if self._store.open_packs > _OPEN_PACKS_MOST:
+                    self.close()
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Close the packs that are open."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
 
 
 class LocalSession:
@@ -63,26 +73,53 @@ class LocalSession:
     def objects(self, want: str, has: Callable[[str], bool]) -> dict[str, Content]:
         """Copy what `want` reaches and `has` does not know; a known commit or tree is known with everything below it.
 
+        A new tree is compared with the one it replaces, so the cost follows the change and not the width of the folders.
+
         Raises:
             FetchError: an object is missing or corrupt there, or a cap is exceeded.
 
         """
-        limits, found, work = self._deadline.limits, dict[str, "Content"](), [want]
+        limits, found = self._deadline.limits, dict[str, "Content"]()
+        work, seen = [(want, "")], {(want, "")}  # with what it replaces: compared only with another, a tree may owe the rest
         inflated = 0
-        seen = {want}
         while work:
-            name = work.pop()
-            if has(name):
-                continue
-            if self._deadline.passed:
-                raise over_limit("copying takes too long", limits.time_s, "time_s")
-            kind, content = found[name] = self._store.read(name)
-            inflated += len(content)
-            if inflated > limits.inflated_bytes:
-                raise over_limit("the new objects have more bytes than allowed", limits.inflated_bytes, "inflated_bytes")
-            if len(found) > limits.objects:
-                raise over_limit(f"there are over {limits.objects} new objects", limits.objects, "objects")
-            below = links_of_commit(content) if kind == "commit" else ids_of_tree(content, len(name)) if kind == "tree" else ()
-            work.extend(new for new in below if new not in seen)
+            name, before = work.pop()
+            new = found.get(name)
+            if new is None:
+                if has(name):
+                    continue
+                if self._deadline.passed:
+                    raise over_limit("copying takes too long", limits.time_s, "time_s")
+                new = found[name] = self._store.read(name)
+                inflated += len(new[1])
+                if inflated > limits.inflated_bytes:
+                    raise over_limit("the new objects have more bytes than allowed", limits.inflated_bytes, "inflated_bytes")
+                if len(found) > limits.objects:
+                    raise over_limit(f"there are over {limits.objects} new objects", limits.objects, "objects")
+            below = [item for item in self._below(name, before, new) if item not in seen]
             seen.update(below)
+            work += below
         return found
+
+    def _below(self, name: str, before: str, new: Content) -> list[tuple[str, str]]:
+        """What a new object names and the tree it replaces does not, each with what it replaces in turn."""
+        kind, content = new
+        if kind == "commit":
+            tree, *parents = links_of_commit(content)
+            old = self._tree_of(parents[0]) if parents else ""
+            return [(tree, old), *((parent, "") for parent in parents)]
+        if kind != "tree":
+            return []
+        changed = changed_entries(content, self._old(before), len(name))
+        return [(below, old) for mode, below, old in changed if mode != GITLINK]
+
+    def _tree_of(self, commit: str) -> str:
+        content = self._old(commit)
+        return links_of_commit(content)[0] if content else ""
+
+    def _old(self, name: str) -> bytes:
+        """What a new object is compared with; nothing where the folder does not have it (a shallow clone)."""
+        try:
+            return self._store.read(name)[1] if name else b""
+        except MissingObjectError:
+            return b""

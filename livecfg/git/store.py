@@ -221,6 +221,11 @@ class Store:
             return ""
         return next((line.partition(" ")[0] for line in lines if line.partition(" ")[2] == full_ref), "")
 
+    @property
+    def open_packs(self) -> int:
+        """How many packs are open, two descriptors each."""
+        return len(self._packs) + len(self._gone) + sum(other.open_packs for other in self._others or ())
+
     def close(self) -> None:
         """Close every pack; the next read opens them anew."""
         with self._lock:

@@ -66,15 +66,18 @@ class Deadline:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.passed = False
+        self._cut = False
         self._end = time.monotonic() + limits.time_s
         self._calls: list[Callable[[], object]] = []
-        self._timer = threading.Timer(limits.time_s, self._expire)
-        self._timer.daemon = True
+        self._timer: threading.Timer | None = None
 
     def at_end(self, call: Callable[[], object]) -> None:
         """Call this when time is up, at once if it is."""
         self._calls.append(call)
+        if self._timer is None:  # a thread, so only for those who need it
+            self._timer = threading.Timer(self._end - time.monotonic(), self._expire)
+            self._timer.daemon = True
+            self._timer.start()
         if self.passed:
             call()
 
@@ -87,18 +90,23 @@ class Deadline:
         """End what is going on now: something better has come."""
         self._expire()
 
+    @property
+    def passed(self) -> bool:
+        """Whether the time is up, or the conversation was cut."""
+        return self._cut or time.monotonic() >= self._end
+
     def _expire(self) -> None:
-        self.passed = True
+        self._cut = True
         for call in tuple(self._calls):
             with suppress(OSError):
                 call()
 
     def __enter__(self) -> Self:
-        self._timer.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     @contextmanager
     def explaining(self, doing: str) -> Iterator[None]:

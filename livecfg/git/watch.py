@@ -1,54 +1,35 @@
 """Watcher: wakes somebody when a file under one of a few folders may have changed.
 
-Events only say "look again": nothing is derived from their paths. A stat of each folder and its files every second catches what
-the events miss (network file systems, a folder that was replaced, a full event queue). Only small folders are watched: an object
-folder makes hundreds of events per push, and one rename out of it blocks the queue for half a second.
+Events (inotify) only say "look again": nothing is derived from their paths. A stat of each folder and its files every second
+catches what the events miss (network file systems, a folder that was replaced, a system without inotify). Only small folders are
+watched: an object folder makes hundreds of events per push.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import select
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
-
-from watchdog.events import (
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirModifiedEvent,
-    DirMovedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from watchdog.observers.api import BaseObserver
-
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-_CHANGES: list[type[FileSystemEvent]] = [
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirModifiedEvent,
-    DirMovedEvent,
-]
-"""Not "opened" and "closed": our own reads make those, and we would wake ourselves for ever."""
-
 _NO_EVENTS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "vboxsf", "afs"})
+
+# <sys/inotify.h>. Not IN_OPEN and IN_CLOSE_NOWRITE: our own reads make those, and we would wake ourselves for ever.
+_MODIFY, _ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO = 0x2, 0x4, 0x8, 0x40, 0x80
+_CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF, _ONLY_FOLDERS = 0x100, 0x200, 0x400, 0x800, 0x1000000
+_CHANGES = _MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
+_EVENTS_BYTES = 1 << 16
 
 Signature = tuple[tuple[str, int, int, int], ...]
 
@@ -63,25 +44,42 @@ class Watcher:
         self._folders = tuple(folders)
         self._wake = wake
         self._poll_s = poll_s
-        self._stop = threading.Event()
         self._signature: Signature = ()
-        self._observer: BaseObserver | None = None
-        self._watched: dict[Path, int] = {}
+        self._inotify = _Inotify()
+        self._watched: set[Path] = set()
+        self._remote: dict[int, bool] = {}
+        self._stop_read, self._stop_write = -1, -1
         self._thread = threading.Thread(target=self._run, name="livecfg-watch", daemon=True)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether any folder is watched by events, not by the poll alone."""
+        return bool(self._watched)
 
     def start(self) -> Self:
         """Begin; what changes from now on wakes."""
-        self._signature = signature(self._folders)
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
         self._arm()
+        self._signature = signature(self._folders)
         self._thread.start()
         return self
 
     def stop(self) -> None:
         """End within a second."""
-        self._stop.set()
+        if self._stop_write < 0:
+            return
+        os.write(self._stop_write, b"\0")
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2.0)
-        self._disarm()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the descriptors without touching the thread: in a forked child, which inherited only the former."""
+        self._inotify.close()
+        for descriptor in (self._stop_read, self._stop_write):
+            with suppress(OSError):
+                os.close(descriptor)
+        self._stop_read = self._stop_write = -1
 
     def __enter__(self) -> Self:
         return self.start()
@@ -90,59 +88,76 @@ class Watcher:
         self.stop()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._poll_s):
-            now = signature(self._folders)
-            if now != self._signature:
+        poll = select.poll()
+        poll.register(self._stop_read, select.POLLIN)
+        if self._inotify.descriptor >= 0:
+            poll.register(self._inotify.descriptor, select.POLLIN)
+        due = time.monotonic() + self._poll_s
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)]
+            if self._stop_read in ready:
+                return
+            if ready:
+                self._inotify.drain()
+            if ready or signature(self._folders) != self._signature:
                 self._changed()
-            self._rearm()
+            if time.monotonic() >= due:
+                self._arm()
+                due = time.monotonic() + self._poll_s
 
     def _changed(self) -> None:
-        self._signature = signature(self._folders)
+        self._signature = signature(self._folders)  # before the call: what changes during it wakes again
         try:
             self._wake()
         except Exception:  # the callback's fault must not end the watching
             log.exception("waking after a change failed")
 
     def _arm(self) -> None:
-        wanted = [folder for folder in self._folders if _is_folder(folder) and not _is_remote(folder)]
-        if not wanted:
-            return
-        observer = Observer()
-        handler = _Handler(self._changed)
-        watched: dict[Path, int] = {}
+        """Watch each folder that is there; again every second, since another may have taken its name (and even its inode)."""
+        self._watched = {folder for folder in self._folders if not self._is_remote(folder) and self._inotify.watch(folder)}
+
+    def _is_remote(self, folder: Path) -> bool:
         try:
-            for folder in wanted:
-                watched[folder] = folder.stat().st_ino
-                observer.schedule(handler, str(folder), recursive=False, event_filter=_CHANGES)
-            observer.start()
-        except OSError as error:  # no inotify instances left, say: the poll is enough
-            log.info("file events are not available (%s); polling every %g s", error.strerror, self._poll_s)
-            with suppress(Exception):
-                observer.stop()
-            return
-        self._observer, self._watched = observer, watched
-
-    def _rearm(self) -> None:
-        """Watch anew when a folder appeared or was replaced by another of the same name."""
-        now = {folder: _inode(folder) for folder in self._folders if not _is_remote(folder)}
-        if {folder: inode for folder, inode in now.items() if inode} != self._watched:
-            self._disarm()
-            self._arm()
-
-    def _disarm(self) -> None:
-        observer, self._observer, self._watched = self._observer, None, {}
-        if observer is not None:
-            observer.stop()
-            observer.join(2.0)
+            device = folder.stat().st_dev
+        except OSError:
+            return False
+        if device not in self._remote:
+            self._remote[device] = _is_remote(folder)
+        return self._remote[device]
 
 
-class _Handler(FileSystemEventHandler):
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._notify = changed
+class _Inotify:
+    """The kernel's file events, read as "something happened"; without them (`descriptor` is -1) the poll does it all."""
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        del event  # its path proves nothing
-        self._notify()
+    def __init__(self) -> None:
+        self.descriptor = -1
+        try:
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self.descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, AttributeError, TypeError):  # another system
+            pass
+        if self.descriptor < 0:
+            log.info("file events are not available: looking every second")
+
+    def watch(self, folder: Path) -> bool:
+        """Ask for the changes in one folder, once or again; False when it is not there or the kernel has no watch left."""
+        if self.descriptor < 0:
+            return False
+        found: int = self._libc.inotify_add_watch(self.descriptor, os.fsencode(folder), _CHANGES | _ONLY_FOLDERS)
+        return found >= 0
+
+    def drain(self) -> None:
+        """Take every event from the queue and forget it."""
+        with suppress(OSError):  # BlockingIOError: the queue is empty
+            while os.read(self.descriptor, _EVENTS_BYTES):
+                pass
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 def signature(folders: Iterable[Path]) -> Signature:
@@ -158,20 +173,6 @@ def signature(folders: Iterable[Path]) -> Signature:
         except OSError:
             found.append((str(folder), 0, 0, 0))
     return tuple(sorted(found))
-
-
-def _is_folder(folder: Path) -> bool:
-    try:
-        return folder.is_dir()
-    except OSError:  # a home that this user may not even look into: served from memory, nothing to watch
-        return False
-
-
-def _inode(folder: Path) -> int:
-    try:
-        return folder.stat().st_ino
-    except OSError:
-        return 0
 
 
 def _is_remote(folder: Path) -> bool:

@@ -69,7 +69,7 @@ def test_without_file_events_the_poll_notices(tmp_path: Path, monkeypatch: pytes
     woken = threading.Event()
     (tmp_path / "a").write_text("1")
     with Watcher([tmp_path], woken.set, poll_s=0.05) as watcher:
-        assert watcher._observer is None
+        assert not watcher.has_events
         (tmp_path / "b").write_text("1")
         assert woken.wait(5)
 

@@ -165,7 +165,8 @@ class LiveConfig(Generic[M]):
             applied = self._applied.revision if self._applied is not None else None
             return Status(Condition.STARTING, reason="not read yet", applied=applied, source=str(self._source))
         visible = self._environment.visible if self._environment is not None else ()
-        return replace(follower.status(), overrides=visible)
+        status = follower.status()
+        return replace(status, overrides=(*visible, *status.overrides))
 
     def observe(self, metric: str, value: float = 1) -> None:
         """Record one value for gates, without a unit, under the applied revision; nothing happens before the first read."""

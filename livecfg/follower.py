@@ -178,11 +178,20 @@ class Follower(Generic[M]):
             applied_at=self._applied_at,
             checked_at=self._checked_at,
             refusals=self._refusals,
-            drift=(f"serves {applied.short}, desired is {desired.short}",) if applied and desired and self._is_behind() else (),
+            overrides=reconciler.broke_glass if reconciler is not None else (),
+            drift=self._drift(),
             source=self._source,
             fetcher=self._link.is_fetcher,
             hub=self._link.hub_state,
         )
+
+    def _drift(self) -> tuple[str, ...]:
+        """What differs from the desired state, and what it waits for."""
+        reconciler, snapshot = self._reconciler, self._snapshot
+        if reconciler is None or snapshot is None or reconciler.desired is None or not self._is_behind():
+            return ()
+        behind = f"serves {snapshot.revision.short}, desired is {reconciler.desired.short}"
+        return (behind, reconciler.waiting) if reconciler.waiting else (behind,)
 
     def _is_behind(self) -> bool:
         desired = self._reconciler.desired if self._reconciler is not None else None

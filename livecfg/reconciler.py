@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.loader import Scope, UnsafeTree, load
+from livecfg.refusal import printable
 from livecfg.revision import Candidate, Objects, Revision
 from livecfg.trust.history import is_ancestor
 from livecfg.trust.policy import protected_of
-from livecfg.trust.verify import Trusted, resume, verify
+from livecfg.trust.root import Good, Trusted
+from livecfg.trust.verify import resume, verify
+from livecfg.trust.windows import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from livecfg.refusal import Refusal
     from livecfg.snapshot import Snapshot
-    from livecfg.trust.verify import VerifiedCommit
+    from livecfg.trust.verify import Verification, VerifiedCommit
 
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
+_GLASS_SHOWN = 8
 
 
 class MirrorLike(Protocol):
@@ -99,8 +103,13 @@ class Reconciler(Generic[M]):
         self._snapshot: Snapshot[M] | None = None
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
         self._remembered: object = None
+        self._in_use: Good | None = None
         self.desired: Revision | None = None
         """The newest tip seen, verified or not."""
+        self.waiting = ""
+        """Which revision waits for which window; empty when none does."""
+        self.broke_glass: tuple[str, ...] = ()
+        """The newest commits that set the path rules aside, as far as this process has seen them."""
 
     def inherit(self, snapshot: Snapshot[M] | None) -> None:
         """Go on from a snapshot that this process already serves: the one a forked child inherited."""
@@ -117,19 +126,23 @@ class Reconciler(Generic[M]):
         if kept is None:
             return False
         try:
-            trusted = Trusted.from_state(self._trusted.root, self._trusted.ref, json.loads(kept))
+            state = json.loads(kept)
+            trusted = Trusted.from_state(self._trusted.root, self._trusted.ref, state)
+            in_use = Good.from_state(state.get("in_use", state))
         except (ValueError, KeyError, TypeError) as error:
             log.warning("the mirror's state is not usable (%s): verifying from the anchor", type(error).__name__)
             return False
         self._trusted = trusted  # rollback attack: what was applied once is remembered even when its objects are gone
         try:
-            good = resume(self._mirror.objects, trusted)
+            good = resume(self._mirror.objects, trusted, in_use)
         except (FetchError, ValueError) as error:
             log.warning("the remembered revision is not in the mirror (%s): fetching it again", type(error).__name__)
             return False
         self.desired = good.revision
         if self._snapshot is None or good.revision.position > self._snapshot.revision.position:
-            self._apply(good)
+            self._apply(good, in_use)
+        elif self._snapshot.revision.commit == in_use.commit:
+            self._in_use = in_use
         return True
 
     def reconcile(self, now: float) -> tuple[Refusal, ...]:
@@ -142,17 +155,18 @@ class Reconciler(Generic[M]):
         """
         candidate = self._mirror.fetch(since=self._snapshot.revision.commit if self._snapshot is not None else None)
         if candidate is None:
-            self._refused = ("", ())
+            self._refused, self.waiting = ("", ()), ""
             return ()
         self.desired = Revision(candidate.ref, candidate.tip)
         if candidate.tip == self._refused[0]:
             raise RefusedError(*self._refused[1])
         walk = verify(self._held(candidate), self._trusted, now)
         try:
-            good = walk.good or self._remembered_good()
-            if good is not None:
-                self._apply(good)
+            good = walk.good or self._unused_good()
+            if good is not None and walk.trusted.good is not None and not self._must_wait(good, now):
+                self._apply(good, walk.trusted.good)
             self._trusted = walk.trusted
+            self._tell_glass(walk)
         except RefusedError as error:
             named = tuple(replace(r, commit=r.commit or candidate.tip) for r in error.refusals)
             self._refused = (candidate.tip, walk.skipped + named)
@@ -161,7 +175,23 @@ class Reconciler(Generic[M]):
             self._remember()
         return walk.skipped
 
-    def _apply(self, good: VerifiedCommit) -> None:
+    def _must_wait(self, good: VerifiedCommit, now: float) -> bool:
+        """Whether a window of policy keeps a valid revision out for now; the first one never waits."""
+        held = None
+        if self._snapshot is not None and self._snapshot.revision.commit != good.revision.commit:
+            held = waiting(self._mirror.objects, self._snapshot.revision.commit, good.revision.commit, now)
+        if held is not None and str(held) != self.waiting:
+            log.warning("%s", held)
+        self.waiting = str(held) if held is not None else ""
+        return held is not None
+
+    def _tell_glass(self, walk: Verification) -> None:
+        for commit in walk.broke_glass:
+            text = f"{commit.revision.short} broke the glass, by {', '.join(commit.signers)}: {printable(commit.broke_glass)}"
+            log.warning("%s", text)
+            self.broke_glass = (text, *self.broke_glass)[:_GLASS_SHOWN]
+
+    def _apply(self, good: VerifiedCommit, as_good: Good) -> None:
         """Load, prepare, swap; nothing when it is in use already."""
         if self._snapshot is not None and self._snapshot.revision.commit == good.revision.commit:
             return
@@ -169,10 +199,12 @@ class Reconciler(Generic[M]):
         self._prepare(self._snapshot, snapshot)  # may refuse
         self._swap(snapshot)
         self._snapshot = snapshot
+        self._in_use = as_good
 
-    def _remembered_good(self) -> VerifiedCommit | None:
-        """The last good commit, when a walk found nothing newer and it is not in use: its objects were missing at the start."""
-        if self._snapshot is not None or self._trusted.good is None:
+    def _unused_good(self) -> VerifiedCommit | None:
+        """The last good commit where it is not in use: it waited for a window, or its objects were missing at the start."""
+        good = self._trusted.good
+        if good is None or (self._snapshot is not None and self._snapshot.revision.position >= good.position):
             return None
         try:
             return resume(self._mirror.objects, self._trusted)
@@ -196,9 +228,10 @@ class Reconciler(Generic[M]):
         good = self._trusted.good
         try:
             self._mirror.promote()
-            if good is not None and good != self._remembered:
-                self._mirror.save_state(self._state, json.dumps(self._trusted.as_state()).encode(), good.position)
-                self._remembered = good
+            if good is not None and (good, self._in_use) != self._remembered:
+                state = self._trusted.as_state() | ({"in_use": asdict(self._in_use)} if self._in_use is not None else {})
+                self._mirror.save_state(self._state, json.dumps(state).encode(), good.position)
+                self._remembered = (good, self._in_use)
         except LivecfgError as error:  # the new revision is in use; only a restart without the remote would miss it
             log.warning("cannot remember the applied revision: %s", error)
 
@@ -221,6 +254,8 @@ class TreeReconciler(Generic[M]):
         self._snapshot: Snapshot[M] | None = None
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
         self.desired: Revision | None = None
+        self.waiting = ""
+        self.broke_glass: tuple[str, ...] = ()
 
     def inherit(self, snapshot: Snapshot[M] | None) -> None:
         """Go on from a snapshot that this process already serves."""

@@ -133,14 +133,14 @@ def _verified(commit: AuthorisedCommit) -> VerifiedCommit:
     return VerifiedCommit(commit)  # the one place: callers have proved it
 
 
-def resume(objects: Objects, trusted: Trusted) -> VerifiedCommit:
-    """Give the remembered good commit again, re-hashed from the mirror, without a walk.
+def resume(objects: Objects, trusted: Trusted, good: Good | None = None) -> VerifiedCommit:
+    """Give a remembered good commit again (default: the last), re-hashed from the mirror, without a walk.
 
     Raises:
         FetchError, ValueError: its objects are missing or are not what was remembered.
 
     """
-    good = trusted.good
+    good = good or trusted.good
     if good is None:
         raise ValueError("nothing is remembered")
     commit = parse_commit(good.commit, objects.read(good.commit, "commit"))

@@ -6,6 +6,7 @@ The objects are those that git would write (a test has git read them back); keys
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -80,7 +81,7 @@ class MemoryRepo:
         text = {"version": 1, "repo_id": REPO_ID, "root": root, "rules": list(rules)} | changes
         signers = "".join(f"{person} {public_line(key(person))}\n" for person in people)
         return {
-            ".livecfg/policy.yaml": yaml.safe_dump(text, sort_keys=False).encode(),
+            ".livecfg/policy.yaml": json.dumps(text).encode(),
             ".livecfg/allowed_signers": signers.encode(),
             "livecfg.yaml": yaml.safe_dump(MANIFEST).encode(),
         }

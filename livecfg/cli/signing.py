@@ -7,6 +7,7 @@ import binascii
 import os
 import struct
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -127,8 +128,10 @@ def _load_private(path: Path, data: bytes) -> Signer:
 
 
 def _unlock(path: Path, data: bytes) -> Any:
+    advice = f"`ssh-add {path}` and run this with its SSH_AUTH_SOCK, or give another --key"
+    if find_spec("bcrypt") is None:
+        fail(f"{path} has a passphrase, and reading it needs bcrypt (pip install 'livecfg[cli]'): {advice}")
     if not may_ask():
-        advice = f"`ssh-add {path}` and run this with its SSH_AUTH_SOCK, or give another --key"
         fail(f"{path} has a passphrase and nobody can be asked: {advice}")
     for left in range(_TRIES, 0, -1):
         try:

@@ -42,8 +42,8 @@ class Desk:
         assert found["schema"] == "livecfg/cli/v1"
         return found
 
-    def git(self, *words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=self.conf, env=self.environ, capture_output=True, text=True, check=True)
+    def git(self, *words: str, at: Path | None = None) -> str:
+        done = subprocess.run(["git", *words], cwd=at or self.conf, env=self.environ, capture_output=True, text=True, check=True)
         return done.stdout + done.stderr
 
     def write(self, name: str, text: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from livecfg.revision import Commit, Objects
     from livecfg.trust.approvals import Seen, Voucher
+    from livecfg.trust.policy import BreakGlass
     from livecfg.trust.root import TrustedRoot
     from livecfg.trust.tree import Change
 
@@ -101,8 +102,7 @@ class Judge:
             return (PathRule(id=_PIN_RULE, paths=["**"], allow=sorted(self.root.people), threshold=self.root.threshold),)
         if broken and not is_root_path(path):
             assert self.policy.file.break_glass is not None  # noqa: S101 - that is what broke
-            glass = self.policy.file.break_glass
-            return (PathRule(id=_GLASS, paths=["**"], allow=glass.allow, threshold=glass.threshold),)
+            return (glass_rule(self.policy.file.break_glass),)
         return applicable(self.policy, self.objects, path, change)
 
     def _hold(self, path: str, rule: PathRule, moment: float) -> Finding:
@@ -224,6 +224,11 @@ class Judge:
         if is_root_path(finding.path):
             code = Code.ROOT_REQUIRED
         return Refusal(code, why, commit=commit.id, path=finding.path, rule=rule.id, signer=signer, advice=advice)
+
+
+def glass_rule(glass: BreakGlass) -> PathRule:
+    """Give the one rule that stands for all where the glass is broken."""
+    return PathRule(id=_GLASS, paths=["**"], allow=glass.allow, threshold=glass.threshold)
 
 
 def applicable(policy: Policy, objects: Objects, path: str, change: Change) -> tuple[PathRule, ...]:

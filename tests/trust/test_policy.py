@@ -11,6 +11,7 @@ import yaml
 from livecfg.errors import RefusedError
 from livecfg.trust import changes, policy, rules
 from livecfg.trust.policy import load_policy
+from livecfg.trust.policy_tests import run_policy_tests
 from tests.simulator import ConfigRepo
 from tests.simulator.memory import MemoryRepo
 from tests.simulator.repo import REPO_ID
@@ -287,3 +288,51 @@ limits:
     loaded = load_policy(repo, repo.tree(files))
     assert loaded.file.windows[0].deny.start == "15:00"
     assert yaml.safe_load(text)["merge"] == loaded.file.merge
+
+
+# --- table tests -------------------------------------------------------------------------------------------------------------
+
+TABLE = """
+version: 1
+tests:
+  - {name: one is not enough, paths: [flags/shop/main.json], by: [ana@acme], expect: denied, rule: flags}
+  - {name: two are, paths: [flags/shop/main.json], by: [ana@acme, bo@acme], expect: allowed}
+  - {name: a stranger is not counted, paths: [flags/shop/main.json], by: [ana@acme, zoe@acme], expect: denied}
+  - {name: anybody kills, paths: [flags/shop/main.json], by: [cy@acme], kind: disable, expect: allowed}
+  - {name: a service does not, paths: [config/shop/base.yaml], by: [hub@acme], expect: denied, rule: all}
+  - {name: root alone, paths: [.livecfg/policy.yaml], by: [bo@acme], expect: denied, rule: root}
+  - {name: glass, paths: [flags/shop/main.json], by: [bo@acme], break_glass: pager, expect: allowed}
+  - {name: no glass over root, paths: [livecfg.yaml], by: [bo@acme], break_glass: pager, expect: denied}
+"""
+
+
+def test_a_policy_is_tested_by_a_table_beside_it() -> None:
+    repo, first = begin(**GLASS)
+    outcomes = run_policy_tests(load_policy(repo, repo.tree(repo.files[first])), TABLE.encode())
+    assert [(outcome.case.name, outcome.why) for outcome in outcomes if outcome.why] == []
+    assert outcomes[0].line == 4
+
+
+def test_a_table_that_expects_something_else_fails_with_what_was_found() -> None:
+    repo, first = begin()
+    turned = TABLE.replace("allowed}", "X}").replace("denied", "allowed").replace("X}", "denied}").replace(", rule: flags", "")
+    outcomes = run_policy_tests(load_policy(repo, repo.tree(repo.files[first])), turned.encode())
+    assert outcomes[0].why == "expected allowed, got denied by flags"
+    assert outcomes[1].why == "expected denied, got allowed"
+
+
+def test_the_table_and_the_walk_agree() -> None:
+    """What the table says of one signer is what a commit by that signer gets."""
+    repo, first = begin(**GLASS)
+    loaded = load_policy(repo, repo.tree(repo.files[first]))
+    paths = {
+        FLAGS: flags(a="ENABLED", b="ENABLED"),
+        BASE: b"a: 2\n",
+        "other/x": b"1",
+        "livecfg.yaml": b"version: 1\nlayers: []\n",
+    }
+    for person in (*PEOPLE, "zoe@acme"):
+        for path, text in paths.items():
+            row = f"version: 1\ntests: [{{name: x, paths: [{path}], by: [{person}], expect: allowed}}]"
+            (outcome,) = run_policy_tests(loaded, row.encode())
+            assert lands(repo, first, {path: text}, by=person) is not bool(outcome.why), (person, path)

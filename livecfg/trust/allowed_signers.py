@@ -88,7 +88,8 @@ class Signers(Mapping[bytes, Signer]):
     @cached_property
     def people(self) -> frozenset[str]:
         """Everybody with a key of their own, SSH or OpenPGP; people known through an authority cannot be listed."""
-        return frozenset(s.person for s in self.plain.values()) | frozenset(k.person for k in self.openpgp.values())
+        by_openpgp = frozenset(k.person for k in self.openpgp.values() if not k.revoked)
+        return frozenset(s.person for s in self.plain.values()) | by_openpgp
 
     def authorities_of(self, person: str) -> list[Authority]:
         """Give the authorities that may speak for a person; none for somebody with a key of their own."""

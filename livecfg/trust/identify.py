@@ -130,10 +130,11 @@ def _openpgp(commit: Commit, signers: Signers) -> Signed:
     candidates = {key.fingerprint: key for key in signers.openpgp.values() if named and key.fingerprint.endswith(named)}
     if not candidates:
         raise _unknown(named, _OPENPGP)
-    proof = verify_openpgp(commit.signature, commit.payload, candidates)
-    key = candidates[proof.fingerprint]
-    if key.revoked:
-        raise _NobodyError(f"the key of {key.person} is revoked", key.person, Code.KEY_NOT_VALID_NOW)
+    live = {name: key for name, key in candidates.items() if not key.revoked}
+    if not live:
+        person = next(iter(candidates.values())).person
+        raise _NobodyError(f"the key of {person} is revoked", person, Code.KEY_NOT_VALID_NOW)
+    key = live[verify_openpgp(commit.signature, commit.payload, live)]
     return Signed(key.person, key.fingerprint, valid_after=key.valid_after, valid_before=key.valid_before)
 
 

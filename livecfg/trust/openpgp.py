@@ -44,14 +44,6 @@ class OpenPgpKey:
         return f"OpenPgpKey({self.person!r}, {self.fingerprint})"
 
 
-@dataclass(frozen=True, slots=True)
-class OpenPgpProof:
-    """What a signature that holds proves: the key (its fingerprint) and when the signer says that it was made (Unix seconds)."""
-
-    fingerprint: str
-    created: float
-
-
 def is_openpgp(signature: bytes) -> bool:
     """Whether a signature of a commit claims to be OpenPGP."""
     return signature.startswith(b"-----BEGIN PGP ")
@@ -74,8 +66,8 @@ def parse_openpgp(files: Mapping[str, bytes]) -> dict[str, OpenPgpKey]:
             found = list(_keys(name[1], data))
         except SignatureError as error:
             raise _fault(path, str(error)) from None
-        if not any(not key.revoked for key in found):
-            raise _fault(path, "no key in it may sign: all are revoked, or for other uses; remove the file")
+        if not found:
+            raise _fault(path, "no key in it may sign")
         for key in found:
             if key.fingerprint in keys:
                 raise _fault(path, f"the key {key.fingerprint} stands twice; a key is one person's, in one file")
@@ -94,15 +86,15 @@ def issuer(armored: bytes) -> str:
     return str(packet.issuer_fingerprint or packet.issuer_key_id or "")
 
 
-def verify_openpgp(armored: bytes, payload: bytes, keys: Mapping[str, OpenPgpKey]) -> OpenPgpProof:
-    """Check a signature over `payload` by one of `keys`. Whether the key holds at a moment, the caller decides.
+def verify_openpgp(armored: bytes, payload: bytes, keys: Mapping[str, OpenPgpKey]) -> str:
+    """Check a signature over `payload` by one of `keys` and give its fingerprint. Whether it holds at a moment, the caller decides.
 
     Raises:
         SignatureError: it does not hold.
 
     """
     raw = _dearmor(armored, _SIGNATURE, MAX_SIGNATURE_BYTES)
-    packet = _signature_packet(raw)
+    _signature_packet(raw)
     sequoia = _sequoia()
     certificates = [key.certificate for key in keys.values()]
     try:
@@ -111,7 +103,7 @@ def verify_openpgp(armored: bytes, payload: bytes, keys: Mapping[str, OpenPgpKey
         raise SignatureError("the signature does not match what was signed, or its key could not sign then") from None
     if len(found) != 1 or str(found[0].signing_key) not in keys:
         raise SignatureError("made by another key than it names")
-    return OpenPgpProof(str(found[0].signing_key), _seconds(packet.signature_created))
+    return str(found[0].signing_key)
 
 
 def _fault(path: str, message: str) -> RefusedError:
@@ -178,14 +170,13 @@ def _signature_packet(raw: bytes) -> Any:
 def _keys(person: str, data: bytes) -> Iterator[OpenPgpKey]:
     sequoia = _sequoia()
     raw = _dearmor(data, _KEYS, MAX_FILE_BYTES)
+    if any(str(packet.tag) in {"Tag.SecretKey", "Tag.SecretSubkey"} for packet in _packets(raw)):
+        raise SignatureError("it holds a secret key: revoke it, it is no longer secret")
     try:
         certificates = sequoia.Cert.split_bytes(raw)
         canonical = [bytes(certificate) for certificate in certificates]
-        secret = any(certificate.has_secret_keys for certificate in certificates)
     except Exception:  # noqa: BLE001 - as in verify_openpgp
         raise SignatureError("malformed OpenPGP certificates") from None
-    if secret:
-        raise SignatureError("it holds a secret key: revoke it, it is no longer secret")
     if not certificates:
         raise SignatureError("it holds no certificate")
     for certificate, packets in zip(certificates, map(_packets, canonical), strict=True):

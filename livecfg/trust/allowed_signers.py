@@ -32,7 +32,7 @@ MAX_BYTES, MAX_LINES = 1 << 20, 10_000
 PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}\Z")
 _PATTERNS = re.compile(r"!?[A-Za-z0-9._+@*?-]{1,128}(?:,!?[A-Za-z0-9._+@*?-]{1,128})*\Z")
 _OPTION = re.compile(r'([a-zA-Z-]+)(?:="([^"]*)")?(?:,(?=[^,])|\Z)')
-_TIME = re.compile(r"(\d{8})(\d{4})?(\d{2})?Z\Z")
+_TIME = re.compile(r"(\d{8})(?:(\d{4})(\d{2})?)?Z\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,8 @@ def _parse_line(line: str) -> Signer | Authority:
     who, _, rest = line.replace("\t", " ").partition(" ")
     rest = rest.lstrip(" ")
     options = _Options()
-    if rest.split(" ", 1)[0].encode() not in KINDS:
+    first = rest.partition(" ")[0].encode()
+    if first not in KINDS and first not in CERTIFICATES:
         text, rest = _split_options(rest)
         options = _read_options(text)
     key = _key(rest)
@@ -241,7 +242,7 @@ def _with_option(options: _Options, name: str, value: str | None) -> _Options:
         return options._replace(valid_after=_moment(value))
     if name == "valid-before" and value is not None:
         return options._replace(valid_before=_moment(value))
-    raise ValueError(f"the option {name} is not supported, or lacks its value in quotes")
+    raise ValueError(f"{name} is no supported option (with its value in quotes, if it takes one) and no supported key type")
 
 
 def _moment(text: str) -> float:

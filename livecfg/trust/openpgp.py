@@ -87,7 +87,7 @@ def issuer(armored: bytes) -> str:
 
 
 def verify_openpgp(armored: bytes, payload: bytes, keys: Mapping[str, OpenPgpKey]) -> str:
-    """Check a signature over `payload` by one of `keys` and give its fingerprint. Whether it holds at a moment, the caller decides.
+    """Check a signature over `payload` by one of `keys`; give the fingerprint. When that key holds, the caller decides.
 
     Raises:
         SignatureError: it does not hold.

@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +28,7 @@ from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
 from livecfg.git.watch import Watcher
 from livecfg.git.worktree import WorkingTree
+from livecfg.git.writeback import WriteBack
 from livecfg.link import Link
 from livecfg.loader import Scope
 from livecfg.reconciler import AnyReconciler, Reconciler, TreeReconciler
@@ -191,6 +193,7 @@ class MirrorLink(Link):
         self._source = _followed(source, set_up.environment.ref)
         self._mirror = Mirror(set_up.home, self._source)
         self._answered = self._mirror.folder / "answered"
+        self._disk = WriteBack(self._mirror)
         self._watcher: Watcher | None = None
         self._hub: HubLink | None = None
         self._wake: Callable[[], None] = lambda: None
@@ -198,12 +201,11 @@ class MirrorLink(Link):
         self._last: tuple[float, bytes] = (0.0, b"")
 
     def warm(self) -> None:
-        """Import what the thread will use; grpc only in the process that will hold the hub stream."""
+        """Import what the thread will use; with a hub grpc too: any process may have to take the stream over."""
         _import(_LATE)
+        _version()  # it imports, too
         if self._set_up.hub:
-            self._mirror.open()
-            if self._mirror.is_fetcher:
-                _import(_LATE_HUB)
+            _import(_LATE_HUB)
 
     @property
     def is_fetcher(self) -> bool:  # type: ignore[override]  # a plain attribute where there is nothing to elect
@@ -230,7 +232,7 @@ class MirrorLink(Link):
             self._watcher = Watcher(self._watched(), wake).start()
         self._connect_hub(root)
         return Reconciler(
-            self._mirror,
+            self._disk,
             Trusted.start(root, self._source.ref),
             self._set_up.scope(),
             state=f"{process.service}-{process.env}",
@@ -360,6 +362,7 @@ class MirrorLink(Link):
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
+        self._disk.close()
         self._mirror.close()
 
     def abandon(self) -> None:
@@ -374,6 +377,7 @@ def _followed(source: GitSource, ref: str) -> GitSource:
     return replace(source, ref=ref) if ref else source
 
 
+@cache
 def _version() -> str:
     try:
         return version("livecfg")

@@ -34,6 +34,20 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
+def close_at_fork(*descriptors: int) -> None:
+    """Have a forked child close its copies at once: by its first use, the numbers may be those of other files."""
+    _held.update(descriptors)
+
+
+def close(*descriptors: int) -> None:
+    """Close what `close_at_fork` was told; numbers below zero are nothing."""
+    for descriptor in descriptors:
+        _held.discard(descriptor)
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)
+
+
 class Election:
     """The lock on one file, per process: True from `elect` means nobody else on this host fetches."""
 

@@ -54,7 +54,8 @@ class Mirror:
         self.objects = MirrorObjects(self)
         self._limits = source.limits
         self._pid = 0
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # over what is in memory; never held while the disk writes
+        self._writing = threading.RLock()  # over the disk; taken first
         self._quarantine = Quarantine()
         self._store = Store(self.folder / "mirror.git", self._limits.object_bytes)
         self._election = Election(self.folder / "lock")
@@ -88,8 +89,10 @@ class Mirror:
     def close(self) -> None:
         """Let go of the lock, connections and files. What waits for promotion is written first, if it can be."""
         if self._pid == os.getpid():
-            with suppress(FetchError):
-                self.promote()
+            if self._writing.acquire(timeout=0.5):
+                with suppress(FetchError):
+                    self.promote()
+                self._writing.release()
             if self._maintenance is not None:
                 self._maintenance.kill()  # what it does is safe to interrupt and will be done another time
                 self._maintenance.wait()
@@ -105,9 +108,10 @@ class Mirror:
             return
         # A thread of the parent may have held any lock in there when it forked, so nothing of it is called, only forgotten;
         # kept referenced, so that no finaliser runs either.
-        _inherited.append((self._store, self._upstream, self._lock, self._maintenance))
+        _inherited.append((self._store, self._upstream, self._lock, self._writing, self._maintenance))
         self._pid = 0
         self._lock = threading.RLock()
+        self._writing = threading.RLock()
         self._store = Store(self.folder / "mirror.git", self._limits.object_bytes)
         self._upstream = Upstream(self.source)
         self._maintenance = None
@@ -189,10 +193,14 @@ class Mirror:
         return offered and self.tip() != since
 
     def _write_leftovers(self) -> None:
+        if not self._writing.acquire(blocking=False):
+            return  # somebody is at it
         try:
             self.promote()
         except FetchError as error:
             log.debug("still serving from memory: %s", error)
+        finally:
+            self._writing.release()
 
     def _download(self) -> None:
         """One conversation with the remote. It holds no lock, so that a pushed pack need not wait for a slow remote."""
@@ -243,7 +251,7 @@ class Mirror:
             FetchError: the disk is full or read-only; everything stays in memory and goes on working.
 
         """
-        with self._lock:
+        with self._writing:
             kept = self._quarantine
             if not kept.tip:
                 return
@@ -256,7 +264,8 @@ class Mirror:
                 if kept.objects:
                     self._store.add(kept.objects, kept.pack, kept.offsets)
                 self._store.set_tip(kept.tip)
-            self._quarantine = Quarantine()
+            with self._lock:
+                self._quarantine = self._quarantine.without(kept)
             self._maintain()
 
     def _maintain(self) -> None:
@@ -317,7 +326,7 @@ class Mirror:
 
         """
         self._here()
-        with self._lock, translating("rebuilding the mirror"):
+        with self._writing, self._lock, translating("rebuilding the mirror"):
             if not self.elect():
                 raise FetchError("another process fetches for this host")
             beside = self.folder / f"incoming-{secrets.token_hex(6)}"

@@ -35,6 +35,13 @@ class Quarantine:
     pack: bytes = b""
     offsets: dict[str, int] = field(default_factory=dict)
 
+    def without(self, written: Quarantine) -> Quarantine:
+        """What still waits after `written`, an earlier state of this, has reached the disk."""
+        if self is written:
+            return Quarantine()
+        left = {name: content for name, content in self.objects.items() if name not in written.objects}
+        return Quarantine(self.tip, left)
+
 
 class MirrorObjects:
     """`Objects` over a mirror: quarantine, cache of commits and trees, disk; every byte from disk is re-hashed."""

@@ -265,26 +265,30 @@ class Store:
             self.add_pack(data, index)
 
     def _add_each(self, objects: Mapping[str, Content]) -> None:
-        """Write from the bottom up and make each step durable before the next: what is there is there with all below it."""
-        waiting: set[Path] = set()
-        for name in bottom_up(objects):
-            kind, content = objects[name]
-            if kind != "blob":
-                for folder in waiting:
-                    fsync_folder(folder)
-                waiting.clear()
-            waiting.add(self._add_loose(name, kind, content))
-        for folder in waiting:
-            fsync_folder(folder)
+        """Write all under temporary names, make them durable, then rename from the bottom up.
 
-    def _add_loose(self, name: str, kind: str, content: bytes) -> Path:
-        target = self.loose_path(name)
-        folder = target.parent
-        folder.mkdir(exist_ok=True)
-        if not target.exists():
-            body = zlib.compress(b"%s %d\0" % (kind.encode(), len(content)) + content, 1)
-            write_file(target, body, beside=f"tmp_obj_{secrets.token_hex(6)}", mode=0o444, sync_folder=False)
-        return folder
+        What is there is there with all below it; and of many fsyncs in a row the first pays for the others.
+        """
+        missing = [name for name in bottom_up(objects) if not self.loose_path(name).exists()]
+        written: list[tuple[Path, Path, int]] = []
+        try:
+            with translating("writing objects"):
+                for name in missing:
+                    target = self.loose_path(name)
+                    target.parent.mkdir(exist_ok=True)
+                    temporary = target.with_name(f"tmp_obj_{secrets.token_hex(6)}")
+                    written.append((temporary, target, _write_new(temporary, _loose(*objects[name]), 0o444)))
+                for _, _, descriptor in written:
+                    os.fsync(descriptor)
+                for temporary, target, _ in written:
+                    os.replace(temporary, target)  # noqa: PTH105 - the hot write path
+        finally:
+            for temporary, _, descriptor in written:
+                os.close(descriptor)
+                with suppress(OSError):  # gone when all went well
+                    temporary.unlink()
+        for folder in {target.parent for _, target, _ in written}:
+            fsync_folder(folder)
 
     def add_pack(self, data: bytes, index: list[tuple[bytes, int, int]]) -> Path:
         """Write a pack and its index, the index last: a pack without one is invisible."""
@@ -311,6 +315,25 @@ def _index_of(pack: bytes, offsets: Mapping[str, int]) -> list[tuple[bytes, int,
     return [(bytes.fromhex(n), o, zlib.crc32(view[o:end])) for (n, o), end in zip(ordered, ends, strict=True)]
 
 
+def _loose(kind: str, content: bytes) -> bytes:
+    """The bytes of a loose object's file."""
+    return zlib.compress(b"%s %d\0" % (kind.encode(), len(content)) + content, 1)
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> int:
+    """Make a file that is not there yet and give its open descriptor, for fsync."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+    except BaseException:
+        os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
+        raise
+    return descriptor
+
+
 def write_file(path: Path, data: bytes, *, beside: str = "", mode: int = 0o644, sync_folder: bool = True) -> None:
     """Write a file whole: under the name `beside` (relative, same file system), fsync, rename, fsync of the folder.
 
@@ -321,11 +344,11 @@ def write_file(path: Path, data: bytes, *, beside: str = "", mode: int = 0o644, 
     temporary = path.parent / (beside or f"incoming-{secrets.token_hex(6)}")
     try:
         with translating(f"writing {path.parent.name}/{path.name}"):
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - from a descriptor
-                file.write(data)
-                file.flush()
+            descriptor = _write_new(temporary, data, mode)
+            try:
                 os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             os.replace(temporary, path)  # noqa: PTH105 - the hot write path
             if sync_folder:
                 fsync_folder(path.parent)

@@ -14,7 +14,9 @@ import select
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from livecfg.git.lock import close, close_at_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,6 +61,7 @@ class Watcher:
     def start(self) -> Self:
         """Begin; what changes from now on wakes."""
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
+        close_at_fork(self._stop_read, self._stop_write)
         self._arm()
         self._signature = signature(self._folders)
         self._thread.start()
@@ -71,14 +74,8 @@ class Watcher:
         os.write(self._stop_write, b"\0")
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2.0)
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Close the descriptors without touching the thread: in a forked child, which inherited only the former."""
         self._inotify.close()
-        for descriptor in (self._stop_read, self._stop_write):
-            with suppress(OSError):
-                os.close(descriptor)
+        close(self._stop_read, self._stop_write)
         self._stop_read = self._stop_write = -1
 
     def __enter__(self) -> Self:
@@ -126,24 +123,34 @@ class Watcher:
         return self._remote[device]
 
 
+def _kernel_calls() -> tuple[Any, Any] | None:
+    """`inotify_init1` and `inotify_add_watch`; None on another system."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        calls = libc.inotify_init1, libc.inotify_add_watch
+    except (OSError, AttributeError, TypeError):
+        return None
+    return calls
+
+
+_KERNEL = _kernel_calls()  # at import: a child forked while another thread loads a library could wait for the loader for ever
+
+
 class _Inotify:
     """The kernel's file events, read as "something happened"; without them (`descriptor` is -1) the poll does it all."""
 
     def __init__(self) -> None:
-        self.descriptor = -1
-        try:
-            self._libc = ctypes.CDLL(None, use_errno=True)
-            self.descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        except (OSError, AttributeError, TypeError):  # another system
-            pass
-        if self.descriptor < 0:
+        self.descriptor: int = _KERNEL[0](os.O_NONBLOCK | os.O_CLOEXEC) if _KERNEL is not None else -1
+        if self.descriptor >= 0:
+            close_at_fork(self.descriptor)
+        else:
             log.info("file events are not available: looking every second")
 
     def watch(self, folder: Path) -> bool:
         """Ask for the changes in one folder, once or again; False when it is not there or the kernel has no watch left."""
-        if self.descriptor < 0:
+        if self.descriptor < 0 or _KERNEL is None:
             return False
-        found: int = self._libc.inotify_add_watch(self.descriptor, os.fsencode(folder), _CHANGES | _ONLY_FOLDERS)
+        found: int = _KERNEL[1](self.descriptor, os.fsencode(folder), _CHANGES | _ONLY_FOLDERS)
         return found >= 0
 
     def drain(self) -> None:
@@ -155,9 +162,7 @@ class _Inotify:
     def close(self) -> None:
         """Let go of the descriptor."""
         descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            with suppress(OSError):
-                os.close(descriptor)
+        close(descriptor)
 
 
 def signature(folders: Iterable[Path]) -> Signature:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from livecfg.trust.wire import Reader, SignatureError, positive
@@ -135,8 +136,6 @@ def _rsa(fields: tuple[bytes, ...], name: bytes, reader: Reader, data: bytes) ->
     signature = reader.string()
     reader.end()
     algorithm = hashes.SHA256() if name == b"rsa-sha2-256" else hashes.SHA512()
-    if len(signature) != (n.bit_length() + 7) // 8:
-        raise SignatureError("a malformed RSA signature")
     try:
         RSAPublicNumbers(e, n).public_key().verify(signature, data, PKCS1v15(), algorithm)
     except (InvalidSignature, ValueError):
@@ -144,13 +143,10 @@ def _rsa(fields: tuple[bytes, ...], name: bytes, reader: Reader, data: bytes) ->
     return 0
 
 
-def _ecdsa_bits(curve: bytes) -> Callable[[tuple[bytes, ...]], int]:
-    def bits(fields: tuple[bytes, ...]) -> int:
-        if fields[0] != curve or len(fields[1]) != 1 + 2 * _CURVE_BYTES[curve] or fields[1][0] != 4:
-            raise SignatureError("a malformed ECDSA key")
-        return int(curve.removeprefix(b"nistp"))
-
-    return bits
+def _ecdsa_bits(curve: bytes, fields: tuple[bytes, ...]) -> int:
+    if fields[0] != curve or len(fields[1]) != 1 + 2 * _CURVE_BYTES[curve] or fields[1][0] != 4:
+        raise SignatureError("a malformed ECDSA key")
+    return int(curve.removeprefix(b"nistp"))
 
 
 def _ecdsa(fields: tuple[bytes, ...], _: bytes, reader: Reader, data: bytes) -> int:
@@ -205,7 +201,7 @@ def _sk_ecdsa(fields: tuple[bytes, ...], _: bytes, reader: Reader, data: bytes) 
 
 def _ecdsa_kind(curve: bytes) -> tuple[bytes, Kind]:
     name = b"ecdsa-sha2-" + curve
-    return name, Kind(2, (name,), _ecdsa_bits(curve), _ecdsa)
+    return name, Kind(2, (name,), partial(_ecdsa_bits, curve), _ecdsa)
 
 
 _SK_ED25519, _SK_ECDSA = b"sk-ssh-ed25519@openssh.com", b"sk-ecdsa-sha2-nistp256@openssh.com"
@@ -214,5 +210,5 @@ KINDS: dict[bytes, Kind] = {
     b"ssh-rsa": Kind(2, (b"rsa-sha2-256", b"rsa-sha2-512"), _rsa_bits, _rsa),
     **dict(map(_ecdsa_kind, _CURVE_BYTES)),
     _SK_ED25519: Kind(2, (_SK_ED25519,), _ed25519_bits, _sk_ed25519),
-    _SK_ECDSA: Kind(3, (_SK_ECDSA,), _ecdsa_bits(b"nistp256"), _sk_ecdsa),
+    _SK_ECDSA: Kind(3, (_SK_ECDSA,), partial(_ecdsa_bits, b"nistp256"), _sk_ecdsa),
 }

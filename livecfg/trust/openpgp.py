@@ -155,7 +155,7 @@ def _dearmor(armored: bytes, what: bytes, most: int) -> bytes:
 
 def _signature_packet(raw: bytes) -> Any:
     packets = _packets(raw)
-    if len(packets) != 1 or str(packets[0].tag) != "Tag.Signature":
+    if len(packets) != 1:
         raise SignatureError("not exactly one signature")
     packet = packets[0]
     if str(packet.signature_type) != "SignatureType.Binary" or packet.signature_created is None:

@@ -24,6 +24,15 @@ BUNDLE, ROOT = FIXTURES / "openpgp.bundle", FIXTURES / "openpgp-root.yaml"
 BASE = "config/checkout/base.yaml"
 START = datetime(2024, 3, 1, tzinfo=UTC).timestamp()
 
+PAYLOAD = b"tree 1\n\nmessage\n"
+FORMS: dict[str, tuple[str, ...]] = {
+    "good": (),
+    "text": ("--textmode",),
+    "expiring": ("--default-sig-expire", "30y"),
+    "sha1": ("--digest-algo", "SHA1"),
+    "sha224": ("--digest-algo", "SHA224"),
+    "ripemd160": ("--digest-algo", "RIPEMD160"),
+}
 EXPECTED = {
     "Found the configuration": "",
     "By a signing subkey": "",
@@ -66,9 +75,9 @@ class Gpg:
         self.fingerprints[person] = next(line.split(":")[9] for line in listed if line.startswith("fpr"))
         return self.fingerprints[person]
 
-    def subkey(self, person: str, algorithm: str) -> None:
+    def subkey(self, person: str, algorithm: str, until: str = "never") -> None:
         """Add a subkey that signs."""
-        self("--quick-add-key", self.fingerprints[person], algorithm, "sign", "never")
+        self("--quick-add-key", self.fingerprints[person], algorithm, "sign", until)
 
     def public(self, person: str) -> bytes:
         """The armored certificate."""
@@ -154,9 +163,28 @@ def _finish(repo: ConfigRepo, gpg: Gpg) -> None:
     commit(repo, gpg, "dee@acme", f"Adopt the rest\n\nLivecfg-Adopt: {mine}\nLivecfg-Adopt: {other}")
 
 
+def make_signatures(gpg: Gpg) -> None:
+    """Make one key, and signatures by it over PAYLOAD: a good one, and one of each form that is refused."""
+    gpg.at = START
+    fingerprint = gpg.key("ana@acme", "ed25519")
+    (FIXTURES / "key.asc").write_bytes(gpg.public("ana@acme"))
+    for name, options in FORMS.items():
+        words = ("--armor", "--detach-sign", "--local-user", fingerprint, *options)
+        (FIXTURES / f"{name}.sig").write_bytes(gpg(*words, data=PAYLOAD))
+    twice = gpg("--detach-sign", "--local-user", fingerprint, data=PAYLOAD) * 2
+    (FIXTURES / "two.sig").write_bytes(gpg("--enarmor", data=twice).replace(b"ARMORED FILE", b"SIGNATURE"))
+    gpg.key("bo@acme", "ed25519", "cert")
+    gpg.subkey("bo@acme", "ed25519", "1y")
+    (FIXTURES / "subkey.asc").write_bytes(gpg.public("bo@acme"))
+    gpg.revoke("ana@acme")
+    (FIXTURES / "revoked.asc").write_bytes(gpg.public("ana@acme"))
+
+
 def main() -> None:
     """Make the fixture."""
     FIXTURES.mkdir(exist_ok=True)
+    with keyring() as gpg:
+        make_signatures(gpg)
     with keyring() as gpg, tempfile.TemporaryDirectory() as name:
         repo = make_history(Path(name) / "repo", gpg)
         repo.git("bundle", "create", str(BUNDLE), "main")

@@ -12,20 +12,56 @@ with without(identify, "if signer is None:", "if False:"):
 from __future__ import annotations
 
 import inspect
+import struct
+import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from livecfg.errors import LivecfgError
+from livecfg.trust.tree import TreeFaultError
+from livecfg.trust.wire import SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FunctionType, ModuleType
 
 
+@dataclass(frozen=True)
+class Removed:
+    """One check, what stands in its place when it is removed, and the attack that it stops: whether it got through.
+
+    An exception that is not one of the package's own counts as got through.
+    """
+
+    module: ModuleType
+    check: str
+    instead: str
+    attack: Callable[[], bool]
+
+    def prove(self) -> None:
+        """Assert that the attack fails, succeeds without the check, and fails again."""
+        assert not self.succeeds()
+        with without(self.module, self.check, self.instead):
+            assert self.succeeds()
+        assert not self.succeeds()
+
+    def succeeds(self) -> bool:
+        """Whether the attack gets through now."""
+        try:
+            return self.attack()
+        except (LivecfgError, SignatureError, TreeFaultError):
+            return False
+        except (LookupError, TypeError, ValueError, AttributeError, struct.error):
+            return True
+
+
 @contextmanager
 def without(module: ModuleType, check: str, instead: str = "") -> Iterator[None]:
     """Run with `check` replaced by `instead`.
 
-    `check` must stand exactly once in the module's source, inside a function. Caches (`lru_cache`) of the module are emptied at
-    both ends; constants of the module itself are not touched.
+    `check` must stand exactly once in the module's source, inside a function. The package's caches (`lru_cache`) are
+    emptied at both ends; constants of the module itself are not touched, nor functions made inside functions at import.
 
     Raises:
         LookupError: the text is not there once, or changes no function: the case no longer fits the code.
@@ -44,12 +80,12 @@ def without(module: ModuleType, check: str, instead: str = "") -> Iterator[None]
     try:
         for name in swapped:
             functions[name].__code__ = changed[name]
-        _forget(module)
+        _forget()
         yield
     finally:
         for name, code in kept.items():
             functions[name].__code__ = code
-        _forget(module)
+        _forget()
 
 
 def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
@@ -78,7 +114,10 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
                 yield plain
 
 
-def _forget(module: ModuleType) -> None:
-    caches: list[Callable[[], None]] = [v.cache_clear for v in vars(module).values() if hasattr(v, "cache_clear")]
-    for clear in caches:
-        clear()
+def _forget() -> None:
+    """Empty every cache of the package: what was found without the check must not outlive it."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "livecfg":
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()

@@ -1,0 +1,100 @@
+"""StatementRef: one signed statement kept at a ref of its own beside the branches, as a commit with no parent and one file.
+
+What is read is judged by `livecfg.trust` alone; here it is just bytes under small caps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from livecfg.errors import FetchError, MissingObjectError
+from livecfg.git.graph import FOLDER, entries_of_tree, links_of_commit
+from livecfg.git.intake import Intake, Upstream
+from livecfg.git.pack import Entry, object_id, write_pack
+from livecfg.git.push import push
+from livecfg.git.source import GitSource, Limits
+
+if TYPE_CHECKING:
+    from livecfg.git.pack import Content
+    from livecfg.git.writer import Person
+
+FILE = b"statement"
+_LIMITS = Limits(wire_bytes=256 * 1024, objects=16, inflated_bytes=64 * 1024, object_bytes=32 * 1024, delta_depth=4, time_s=20.0)
+
+
+class _Source(GitSource):
+    """A source whose ref is not a branch."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Its parts were checked when the source it is made from was made."""
+
+
+class StatementRef:
+    """Reads and replaces the statement at one ref of a remote; keeps one connection."""
+
+    def __init__(self, source: GitSource, ref: str) -> None:
+        kept = {name: getattr(source, name) for name in ("url", "auth", "auth_file", "ca_file", "ssh_command")}
+        self._source = _Source(ref=ref, limits=_LIMITS, **kept)
+        self._upstream = Upstream(self._source)
+        self._tip = ""
+        self._data: bytes | None = None
+
+    def read(self) -> bytes | None:
+        """Give the newest statement; None where the remote has no such ref.
+
+        Raises:
+            FetchError: the remote did not answer well, or the ref holds something else.
+
+        """
+        try:
+            found = self._upstream.ask(self._tip, Intake(_LIMITS, _nothing, _missing))
+        except FetchError as error:
+            if "has no branch" in str(error):
+                self._tip, self._data = "", None
+                return None
+            raise
+        if found is not None:
+            self._data = _file_of(found.tip, found.objects)
+            self._tip = found.tip
+        return self._data
+
+    def publish(self, data: bytes, person: Person, now: float, id_length: int) -> None:
+        """Put a statement in the place of the one that was read last.
+
+        Raises:
+            PushConflictError: somebody else has published meanwhile: read again.
+            FetchError: the remote refuses, or does not answer well.
+
+        """
+        who = f"{person.name} <{person.email}> {int(now)} +0000"
+        blob = Entry(object_id("blob", data, id_length), "blob", data)
+        listing = b"100644 " + FILE + b"\0" + bytes.fromhex(blob.name)
+        tree = Entry(object_id("tree", listing, id_length), "tree", listing)
+        text = f"tree {tree.name}\nauthor {who}\ncommitter {who}\n\nA livecfg statement\n".encode()
+        commit = Entry(object_id("commit", text, id_length), "commit", text)
+        push(self._source, self._source.full_ref, self._tip, commit.name, write_pack((blob, tree, commit), id_length)[0])
+        self._tip, self._data = commit.name, data
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._upstream.close()
+
+
+def _file_of(tip: str, objects: dict[str, Content]) -> bytes:
+    kind, commit = objects[tip]
+    if kind == "commit":
+        tree = links_of_commit(commit)[0]
+        for mode, name, below in entries_of_tree(objects[tree][1], len(tip)):
+            if name == FILE and mode != FOLDER:
+                return objects[below][1]
+    raise FetchError("the ref of a statement holds something else")
+
+
+def _nothing(_: str) -> bool:
+    return False
+
+
+def _missing(name: str) -> Content:
+    raise MissingObjectError(name)

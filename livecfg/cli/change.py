@@ -145,7 +145,7 @@ def adopt(revision: str, message: str, key: Path | None, output: str) -> None:
     draft = Draft(clone, empty=True)
     subject = message or f"Adopt {adopted[:10]}: {printable(clone.commit(adopted).subject)}"
     made = draft.commit(with_trailers(draft, subject, f"Livecfg-Adopt: {adopted}"), signer)
-    waits = judge_adoption(clone, made, draft.branch, adopted)
+    waits = judge_adoption(clone, made, adopted)
     draft.land(made)
     _show(output, "adopt", made.id, waits, f"adopts {adopted[:10]}")
 
@@ -197,7 +197,7 @@ def with_trailers(draft: Draft, message: str, *trailers: str) -> str:
     lines = list(trailers)
     try:
         repo_id = load_policy(draft.clone, draft.tree()).file.repo_id
-        lines.append(f"Livecfg-Ref: {repo_id} {draft.branch.removeprefix('refs/heads/')}")
+        lines.append(f"Livecfg-Ref: {repo_id} {draft.branch}")
     except RefusedError:
         pass  # a tree without a policy that holds: the checks say so
     message = message.rstrip("\n")

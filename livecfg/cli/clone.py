@@ -31,6 +31,9 @@ class Clone:
             self.repo = Repo.discover(str(path or Path.cwd()))
         except NotGitRepository:
             fail(f"{path or Path.cwd()} is not in a Git repository; `livecfg init DIR` makes one")
+        if quarantine := os.environ.get("GIT_QUARANTINE_PATH"):  # in a pre-receive hook: what was pushed lies apart
+            others = os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "").split(os.pathsep)
+            self.repo = Repo(self.repo.path, object_directory=quarantine, alternates=filter(None, others))
         self.root = Path(self.repo.path)
         self.git_dir = Path(self.repo.controldir())
 

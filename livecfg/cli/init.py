@@ -67,7 +67,7 @@ _HOOK = """\
 ref=$(git symbolic-ref --quiet HEAD) || exit 0
 repo_id=$(sed -n 's/^repo_id: *"\\{0,1\\}\\([0-9a-f]\\{32\\}\\).*/\\1/p' .livecfg/policy.yaml)
 [ -n "$repo_id" ] || exit 0
-git interpret-trailers --in-place --if-exists doNothing --trailer "Livecfg-Ref: $repo_id ${ref#refs/heads/}" "$1"
+git interpret-trailers --in-place --if-exists doNothing --trailer "Livecfg-Ref: $repo_id $ref" "$1"
 """
 _README = """\
 # Configuration
@@ -206,6 +206,7 @@ def _configure(clone: Clone, key: str, person: str, root_file: Path) -> None:
         (("gpg", "ssh"), "allowedSignersFile", ".livecfg/allowed_signers"),
         (("user",), "signingkey", key),
         (("livecfg",), "trustedRoot", str(root_file.resolve())),
+        (("livecfg",), "ref", clone.branch().removeprefix("refs/heads/")),
         (("commit",), "gpgsign", "true"),
     ):
         config.set(tuple(s.encode() for s in section), name.encode(), value.encode())

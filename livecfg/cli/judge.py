@@ -1,4 +1,4 @@
-"""What applications would say of a commit that nothing names yet: the same `verify`, over the clone's whole history."""
+"""What applications say of a clone's commits, and would say of one that nothing names yet: their own walk, over its history."""
 
 from __future__ import annotations
 
@@ -13,49 +13,68 @@ from livecfg.errors import MissingObjectError, RefusedError
 from livecfg.refusal import Code, Refusal, printable
 from livecfg.revision import Candidate
 from livecfg.trust.policy import load_policy
-from livecfg.trust.root import TrustedRoot
+from livecfg.trust.root import Trusted, TrustedRoot
 from livecfg.trust.tree import TreeFaultError, diff
-from livecfg.trust.verify import Trusted, verify
+from livecfg.trust.verify import full_ref, judgements
 
 if TYPE_CHECKING:
     from livecfg.cli.clone import Clone
     from livecfg.cli.draft import Made
-    from livecfg.trust.verify import Verification
+    from livecfg.revision import Objects
+    from livecfg.trust.policy import Policy
+    from livecfg.trust.verify import Judged
 
 _WAITS = frozenset({Code.THRESHOLD, Code.ROOT_REQUIRED, Code.PENDING})
 """Codes of a commit that is well made and needs more people: it may be committed, and waits."""
 
 
-def judge(clone: Clone, made: Made, ref: str) -> tuple[Refusal, ...]:
+def judge(clone: Clone, made: Made, branch: str) -> tuple[Refusal, ...]:
     """Give what the commit waits for: nothing when policy allows it as it is.
+
+    On another branch than the one applications follow, a commit is a proposal: what it lacks there is what it waits for.
 
     Raises:
         CommandError: applications would skip it, whoever else agrees; with every refusal.
 
     """
-    walk = _walk(clone, made, ref)
-    mine = [r for r in walk.skipped if r.commit == made.id]
-    if any(r.code not in _WAITS for r in mine):
-        raise CommandError("applications would skip this commit, so it was not made", Exit.REFUSED, mine)
-    return tuple(mine)
+    chain = _walk(clone, made)
+    if not only_waits(made, chain, proposal=branch != followed(clone)):
+        raise CommandError("applications would skip this commit, so it was not made", Exit.REFUSED, chain[-1].refusals)
+    return chain[-1].refusals
 
 
-def judge_adoption(clone: Clone, made: Made, ref: str, adopted: str) -> tuple[Refusal, ...]:
+def only_waits(objects: Objects, chain: list[Judged], *, proposal: bool = False) -> bool:
+    """Whether the last commit of a judged chain is authorised, or lacks nothing but more people."""
+    policy = next((load_policy(objects, judged.commit.tree) for judged in reversed(chain) if judged.authorised), None)
+    return all(_waits(r, chain[-1], policy, proposal=proposal) for r in chain[-1].refusals)
+
+
+def _waits(refusal: Refusal, mine: Judged, policy: Policy | None, *, proposal: bool) -> bool:
+    if refusal.code in _WAITS or (proposal and refusal.code is Code.PATH_DENIED):
+        return True
+    person = getattr(mine.signed, "person", "")
+    return any(  # with four eyes the author never counts: the first commit of a change always waits for others
+        f.rule.four_eyes and not f.why_not and policy is not None and policy.allows(f.rule.allow, person)
+        for f in mine.verdict.findings
+        if (f.path, f.rule.id) == (refusal.path, refusal.rule)
+    )
+
+
+def judge_adoption(clone: Clone, made: Made, adopted: str) -> tuple[Refusal, ...]:
     """Give what the branch still waits for after a commit that adopts another one.
 
     Raises:
         CommandError: the adoption changes nothing, since its signer does not count for what it adopts.
 
     """
-    walk = _walk(clone, made, ref)
-    mine = [r for r in walk.skipped if r.commit == made.id]
-    parent = clone.commit(made.id, made).parents[0]
-    before = {_ground(r) for r in walk.skipped if r.commit == parent}
+    chain = _walk(clone, made)
+    mine, before = chain[-1], {_ground(r) for r in chain[-2].refusals}
+    skipped = any(judged.commit.id == adopted and not judged.authorised for judged in chain)
     paths = _changed(clone, adopted)
-    denied = any(r.code not in _WAITS and (r.path in paths or not r.path) for r in mine)
-    if adopted in {r.commit for r in walk.skipped} and mine and (denied or {_ground(r) for r in mine} >= before):
-        raise CommandError(f"your adoption of {adopted[:10]} would not count, so it was not made", Exit.REFUSED, mine)
-    return tuple(mine)
+    denied = any(r.code not in _WAITS and (r.path in paths or not r.path) for r in mine.refusals)
+    if skipped and mine.refusals and (denied or {_ground(r) for r in mine.refusals} >= before):
+        raise CommandError(f"your adoption of {adopted[:10]} would not count, so it was not made", Exit.REFUSED, mine.refusals)
+    return mine.refusals
 
 
 def _ground(refusal: Refusal) -> tuple[object, ...]:
@@ -77,39 +96,74 @@ def tell_waiting(refusals: tuple[Refusal, ...]) -> None:
         talk(f"waits: {refusal.path}  {refusal.code.value}  {printable(refusal.message)} ({printable(refusal.advice)})")
 
 
-def _walk(clone: Clone, made: Made, ref: str) -> Verification:
-    root = root_of(clone, made)
-    candidate = Candidate(ref.removeprefix("refs/heads/"), made.id, made)
+def _walk(clone: Clone, made: Made) -> list[Judged]:
+    """Judge the history and the new commit on top of it, which comes last."""
     try:
-        return verify(candidate, Trusted.start(root, candidate.ref), time.time())
+        trusted = start_of(clone, made.id, made)
+        chain = list(judgements(Candidate(trusted.ref, made.id, made), trusted, time.time()))
     except RefusedError as error:
         raise CommandError("applications would refuse this branch", Exit.REFUSED, error.refusals) from None
+    if not chain or chain[-1].commit.id != made.id:
+        where = chain[-1].commit.id[:10] if chain else "the first commit"
+        fail(f"a commit after {where} is dated in the future: nothing behind it counts before its time comes", Exit.REFUSED)
+    return chain
 
 
-# --- the trusted root of a clone ------------------------------------------------------------------------------------------
+def history(clone: Clone, tip: str) -> dict[str, Judged]:
+    """Give what applications find of each commit of the chain, by its id; what they could not reach is not in it."""
+    found: dict[str, Judged] = {}
+    try:
+        trusted = start_of(clone, tip, clone)
+        for judged in judgements(Candidate(trusted.ref, tip, clone), trusted, time.time()):
+            found[judged.commit.id] = judged
+    except (RefusedError, MissingObjectError):  # not a repository of ours, or a shallow one: nothing is known of the rest
+        pass
+    return found
 
 
-def root_of(clone: Clone, made: Made) -> TrustedRoot:
-    """Give the root to judge a new commit by.
+# --- what a clone says of itself ------------------------------------------------------------------------------------------
+
+
+def followed(clone: Clone, given: str = "") -> str:
+    """Give the full name of the branch that applications follow.
+
+    It is as given, as `init` noted in Git's configuration, what the remote calls its main branch, `main`, or HEAD's.
+    """
+    refs = clone.repo.refs
+    known = given or clone.config(("livecfg",), "ref")
+    if not known:
+        origin = refs.get_symrefs().get(b"refs/remotes/origin/HEAD", b"")  # type: ignore[call-overload]  # dulwich's NewType
+        known = origin.decode().removeprefix("refs/remotes/origin/")
+    if not known:
+        known = "main" if b"refs/heads/main" in refs.allkeys() else refs.follow(b"HEAD")[0][-1].decode()  # type: ignore[arg-type]
+    return full_ref(known)
+
+
+def start_of(clone: Clone, tip: str, objects: Objects) -> Trusted:
+    """Give where the walk over the history of `tip` begins."""
+    return Trusted.start(root_of(clone, tip, objects), followed(clone).removeprefix("refs/heads/"))
+
+
+def root_of(clone: Clone, tip: str, objects: Objects) -> TrustedRoot:
+    """Give the root to judge the chain of `tip` by.
 
     It is the file `init` wrote, when that is at hand and of this repository; else what the first commit of the branch says of
     itself; else (a shallow clone) what the policy of HEAD says.
     """
     try:
-        first = made.id
-        while parents := clone.commit(first, made).parents:
+        first = tip
+        while parents := clone.commit(first, objects).parents:
             first = parents[0]
-        tree = clone.commit(first, made).tree
-        policy = load_policy(made, tree)
+        tree = clone.commit(first, objects).tree
+        policy = load_policy(objects, tree)
     except (MissingObjectError, RefusedError):
-        parent = clone.head()
-        return TrustedRoot.parse(root_text(clone, parent, anchor=True).encode(), "HEAD's policy")
+        return TrustedRoot.parse(root_text(clone, clone.tip(), anchor=True).encode(), "HEAD's policy")
     path = root_path(clone)
     if path.exists():
         root = TrustedRoot.parse(path.read_bytes(), str(path))
         if root.repo_id == policy.file.repo_id:
             return root
-    return TrustedRoot.parse(_text(made, tree).encode(), "the first commit's policy")
+    return TrustedRoot.parse(_text(policy).encode(), "the first commit's policy")
 
 
 def root_path(clone: Clone, given: Path | None = None) -> Path:
@@ -130,15 +184,23 @@ def read_root(clone: Clone, given: Path | None) -> TrustedRoot:
 def root_text(clone: Clone, commit_id: str, *, anchor: bool) -> str:
     """Write the trusted root file of a commit's policy; with an anchor, its history up to there is trusted as it is."""
     commit = clone.commit(commit_id)
-    text = _text(clone, commit.tree)
-    if anchor:
-        kind = "sha1" if len(commit_id) == 40 else "sha256"
-        text += f'anchor:\n  commit: "{kind}:{commit_id}"\n  payload_sha256: "{commit.payload_sha256}"\n'
-    return text
+    text = _text(load_policy(clone, commit.tree))
+    if not anchor:
+        return text
+    position, latest = -1, 0
+    try:
+        for seen in clone.chain(commit_id):
+            position, latest = position + 1, max(latest, seen.committer_time)
+    except MissingObjectError:
+        pass  # a shallow clone: what lies below its oldest commit is not known
+    kind = "sha1" if len(commit_id) == 40 else "sha256"
+    return text + (
+        f'anchor:\n  commit: "{kind}:{commit_id}"\n  payload_sha256: "{commit.payload_sha256}"\n'
+        f"  position: {max(position, 0)}\n  time: {latest}\n"
+    )
 
 
-def _text(objects: Clone | Made, tree: str) -> str:
-    policy = load_policy(objects, tree)
+def _text(policy: Policy) -> str:
     people: dict[str, list[str]] = {person: [] for person in policy.file.root.people}
     for signer in policy.signers.values():
         if signer.person in people:

@@ -16,6 +16,7 @@ from livecfg.refusal import printable
 
 if TYPE_CHECKING:
     from livecfg.revision import Commit
+    from livecfg.trust.verify import Judged
 
 
 @click.command("log")
@@ -24,24 +25,30 @@ if TYPE_CHECKING:
 @click.option("-n", "--number", type=click.IntRange(min=0), default=20, show_default=True, help="How many.")
 @output_option("json")
 def log(key: str, service: str, env: str, rev: str, number: int, output: str) -> None:
-    """History of the branch, or of one KEY: what it was, since when, by whom, signed by whom."""
+    """History of the branch, or of one KEY: what it was, since when, by whom, signed by whom, and what policy said of it."""
+    from livecfg.cli.judge import history
+
     clone = Clone()
     tip = clone.resolve(rev)
-    rows = _key_rows(clone, tip, key, service, env) if key else ((commit, "") for commit in clone.chain(tip))
-    shown: list[dict[str, Any]] = []
-    for commit, value in islice(rows, number):
-        shown.append(
-            {"commit": commit.id, "time": commit.committer_time, "author": commit.author, "signer": _signer(clone, commit)}
-        )
-        shown[-1] |= {"subject": commit.subject} | ({"value": value} if key else {})
+    rows = _key_rows(clone, tip, key, service, env) if key else ((commit, None) for commit in clone.chain(tip))
+    judged = history(clone, tip)
+    shown = [_row(commit, judged.get(commit.id)) | ({"value": value} if key else {}) for commit, value in islice(rows, number)]
     if output == "json":
         envelope("log", shown)
         return
     for row in shown:
         signed = f"signed {row['signer']}" if row["signer"] else style("not signed by anybody known", fg="red")
+        state = "" if row["authorised"] else f", {style('skipped', fg='red')}"
         value = f"  = {json.dumps(row['value'])}" if key else ""
-        by = f"{printable(row['author'])}, {signed}{value}"
+        by = f"{printable(row['author'])}, {signed}{state}{value}"
         click.echo(f"{row['commit'][:10]}  {_moment(row['time'])}  {by}  {printable(row['subject'])}")
+
+
+def _row(commit: Commit, judged: Judged | None) -> dict[str, Any]:
+    """What is known of a commit; nothing of one that the walk did not reach."""
+    signer = getattr(judged.signed, "person", "") if judged is not None else ""
+    row = {"commit": commit.id, "time": commit.committer_time, "author": commit.author, "signer": signer}
+    return row | {"authorised": judged is not None and judged.authorised, "subject": commit.subject}
 
 
 def _key_rows(clone: Clone, tip: str, key: str, service: str, env: str) -> Any:
@@ -64,18 +71,6 @@ def _key_rows(clone: Clone, tip: str, key: str, service: str, env: str) -> Any:
         before = value(clone.commit(commit.parents[0])) if commit.parents else None
         if value(commit) != before:
             yield commit, value(commit)
-
-
-def _signer(clone: Clone, commit: Commit) -> str:
-    from livecfg.errors import RefusedError
-    from livecfg.trust.identify import Signed, identify
-    from livecfg.trust.policy import load_policy
-
-    try:
-        signed = identify(commit, load_policy(clone, commit.tree).signers)
-    except RefusedError:
-        return ""
-    return signed.person if isinstance(signed, Signed) else ""
 
 
 def _moment(seconds: float) -> str:

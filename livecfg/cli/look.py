@@ -72,6 +72,7 @@ def explain(key: str, service: str, env: str, rev: str, output: str) -> None:
         _explain_code(key.upper(), output)
         return
     from livecfg.cli.effective import value_at
+    from livecfg.cli.judge import start_of
     from livecfg.trust.history import last_change
 
     clone, snapshot, commit = _loaded(service, env, rev)
@@ -80,7 +81,7 @@ def explain(key: str, service: str, env: str, rev: str, output: str) -> None:
     except KeyError:
         fail(f"{key} is no key, flag or split of this service", Exit.FINDINGS)
     if origin.path:
-        origin = last_change(clone, commit, origin)
+        origin = last_change(clone, commit, origin, start_of(clone, commit, clone))
     try:
         value = value_at(snapshot, key)
     except KeyError:

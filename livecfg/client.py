@@ -59,7 +59,8 @@ class LiveConfig(Generic[M]):
     development. `trusted_root` is the file that `livecfg init` or `livecfg root export` wrote, as a path or as bytes; it ships
     with the application. `service`, `env`, `region`, `labels`, `instance`, `hub` come from `LIVECFG_…` where they are not given.
     `poll_interval_s` is how often the remote is asked (with jitter) when no hub pushes; after `max_staleness_s` without an answer
-    `status` says STALE.
+    `status` says STALE; where the policy names a `timestamp` role, also when its heartbeats are older than that. With
+    `strict_heartbeat` nothing is applied beyond what the newest heartbeat attests.
     """
 
     def __init__(  # noqa: PLR0913 - keyword arguments are the settings
@@ -79,6 +80,7 @@ class LiveConfig(Generic[M]):
         start_timeout_s: float = 30.0,
         prepare_timeout_s: float = 30.0,
         max_staleness_s: float = 600.0,
+        strict_heartbeat: bool = False,
     ) -> None:
         self._model = model
         self._source = source
@@ -88,6 +90,7 @@ class LiveConfig(Generic[M]):
         self._hub = hub
         self._home = home
         self._timing = Timing(poll_interval_s, start_timeout_s, prepare_timeout_s, max_staleness_s)
+        self._strict_heartbeat = strict_heartbeat
         self._hooks = Hooks()
         self._splits: dict[str, type[BaseModel]] = {}
         self._flags: dict[str, object] = {}
@@ -316,6 +319,8 @@ class LiveConfig(Generic[M]):
             signals=self._signals,
             prepare=lambda old, new: follower.prepare(old, new),  # noqa: PLW0108 - made below
             swap=lambda new: follower.swap(new),  # noqa: PLW0108 - made below
+            max_staleness_s=self._timing.max_staleness_s,
+            strict_heartbeat=self._strict_heartbeat,
         )
         follower: Follower[M] = Follower(make_link(set_up), self._timing, self._hooks, self._publish, str(self._source))
         atexit.register(_stop_at_exit, weakref.ref(follower))

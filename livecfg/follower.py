@@ -186,12 +186,13 @@ class Follower(Generic[M]):
         )
 
     def _drift(self) -> tuple[str, ...]:
-        """What differs from the desired state, and what it waits for."""
+        """What differs from the desired state, what it waits for, and what the heartbeats show."""
         reconciler, snapshot = self._reconciler, self._snapshot
-        if reconciler is None or snapshot is None or reconciler.desired is None or not self._is_behind():
+        if reconciler is None or snapshot is None:
             return ()
-        behind = f"serves {snapshot.revision.short}, desired is {reconciler.desired.short}"
-        return (behind, reconciler.waiting) if reconciler.waiting else (behind,)
+        if reconciler.desired is None or not self._is_behind():
+            return reconciler.notes
+        return (f"serves {snapshot.revision.short}, desired is {reconciler.desired.short}", *reconciler.notes)
 
     def _is_behind(self) -> bool:
         desired = self._reconciler.desired if self._reconciler is not None else None
@@ -210,12 +211,18 @@ class Follower(Generic[M]):
             return Condition.REFUSED, str(self._error.refusals[-1] if self._error.refusals else self._error)
         if self._refusals and self._is_behind():
             return Condition.REFUSED, str(self._refusals[-1])
+        if stale := self._staleness():
+            return Condition.STALE, stale
+        return Condition.READY, slow or (f"retrying: {printable(str(self._error))}" if self._error else "")
+
+    def _staleness(self) -> str:
+        """Say why what is served cannot be called fresh: the source does not answer, or the heartbeats are old."""
         since = self._checked_monotonic if self._checked_monotonic is not None else self._started_monotonic
         age_s = time.monotonic() - since
         if age_s > self._timing.max_staleness_s:
             why = f": {printable(str(self._error))}" if self._error else ""
-            return Condition.STALE, f"no answer from {self._source} for {age_s:.0f} s{why}"
-        return Condition.READY, slow or (f"retrying: {printable(str(self._error))}" if self._error else "")
+            return f"no answer from {self._source} for {age_s:.0f} s{why}"
+        return self._reconciler.stale(time.time()) if self._reconciler is not None else ""
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -363,7 +370,7 @@ class Follower(Generic[M]):
         if self._failures:
             return min(poll_s, 0.5 * 2.0 ** min(self._failures - 1, 10)) * (0.5 + 0.5 * jitter)
         if self._link.hub_state == "streaming":
-            poll_s = max(poll_s, _STREAMING_POLL_S)
+            poll_s = max(poll_s, min(_STREAMING_POLL_S, self._timing.max_staleness_s / 2))  # the heartbeats come by polling
         return poll_s * (0.8 + 0.4 * jitter)
 
     def _report(self, every_s: float = 0.0) -> None:

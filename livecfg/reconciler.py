@@ -18,10 +18,11 @@ from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.loader import Scope, UnsafeTree, load
 from livecfg.refusal import printable
 from livecfg.revision import Candidate, Objects, Revision
+from livecfg.trust.commits import parse_commit
 from livecfg.trust.history import is_ancestor
-from livecfg.trust.policy import protected_of
+from livecfg.trust.policy import load_policy, protected_of
 from livecfg.trust.root import Good, Trusted
-from livecfg.trust.verify import resume, verify
+from livecfg.trust.verify import Verification, resume, verify
 from livecfg.trust.windows import waiting
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from livecfg.refusal import Refusal
     from livecfg.snapshot import Snapshot
-    from livecfg.trust.verify import Verification, VerifiedCommit
+    from livecfg.trust.heartbeat import Freshness
+    from livecfg.trust.verify import VerifiedCommit
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,9 @@ class Reconciler(Generic[M]):
         prepare: Callable[[Snapshot[M] | None, Snapshot[M]], None],
         swap: Callable[[Snapshot[M]], None],
         hold: str = "",
+        freshness: Freshness | None = None,
+        heartbeat: Callable[[], bytes | None] = lambda: None,
+        strict_heartbeat: bool = False,
     ) -> None:
         self._mirror = mirror
         self._trusted = trusted
@@ -100,6 +105,9 @@ class Reconciler(Generic[M]):
         self._prepare = prepare
         self._swap = swap
         self._hold = hold
+        self._freshness = freshness
+        self._heartbeat = heartbeat
+        self._strict = strict_heartbeat
         self._snapshot: Snapshot[M] | None = None
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
         self._remembered: object = None
@@ -107,7 +115,7 @@ class Reconciler(Generic[M]):
         self.desired: Revision | None = None
         """The newest tip seen, verified or not."""
         self.waiting = ""
-        """Which revision waits for which window; empty when none does."""
+        """Which revision waits for which window, or for its own time; empty when none does."""
         self.broke_glass: tuple[str, ...] = ()
         """The newest commits that set the path rules aside, as far as this process has seen them."""
 
@@ -156,17 +164,24 @@ class Reconciler(Generic[M]):
         candidate = self._mirror.fetch(since=self._snapshot.revision.commit if self._snapshot is not None else None)
         if candidate is None:
             self._refused, self.waiting = ("", ()), ""
+            self._look_at_heartbeat(self._trusted, now)
             return ()
         self.desired = Revision(candidate.ref, candidate.tip)
         if candidate.tip == self._refused[0]:
             raise RefusedError(*self._refused[1])
         walk = verify(self._held(candidate), self._trusted, now)
+        self._look_at_heartbeat(walk.trusted, now)
+        if self._strict:
+            walk = self._attested(walk, candidate, now)
         try:
             good = walk.good or self._unused_good()
             if good is not None and walk.trusted.good is not None and not self._must_wait(good, now):
                 self._apply(good, walk.trusted.good)
             self._trusted = walk.trusted
             self._tell_glass(walk)
+            if walk.ahead is not None:
+                ahead_s = walk.ahead.committer_time - now
+                self.waiting = f"{walk.ahead.id[:10]} lies {ahead_s:.0f} s ahead of this machine's clock: is the clock right?"
         except RefusedError as error:
             named = tuple(replace(r, commit=r.commit or candidate.tip) for r in error.refusals)
             self._refused = (candidate.tip, walk.skipped + named)
@@ -174,6 +189,46 @@ class Reconciler(Generic[M]):
         finally:
             self._remember()
         return walk.skipped
+
+    def _look_at_heartbeat(self, trusted: Trusted, now: float) -> None:
+        """Take the newest heartbeat, by the policy of the newest authorised commit."""
+        if self._freshness is None or trusted.good is None:
+            return
+        objects, good = self._mirror.objects, trusted.good
+        policy = load_policy(objects, good.tree)
+        why = self._freshness.take(self._heartbeat() if policy.file.timestamp else None, policy, now)
+        if why:
+            log.warning("%s", why)
+        self._freshness.look(good, parse_commit(good.commit, objects.read(good.commit, "commit")).committer_time)
+
+    def _attested(self, walk: Verification, candidate: Candidate, now: float) -> Verification:
+        """With `strict_heartbeat`: the walk, but not beyond what the newest heartbeat attests.
+
+        Raises:
+            FetchError: nothing is attested yet, or something that is not on the branch as it is shown.
+
+        """
+        newest = self._freshness.newest if self._freshness is not None else None
+        if newest is None:
+            raise FetchError("strict_heartbeat: there is no heartbeat yet, so nothing is attested")
+        good, before = walk.trusted.good, self._trusted.good
+        if good is None or newest.tip == good.commit or newest.position > good.position:
+            return walk
+        if not is_ancestor(candidate.objects, newest.tip, good.commit):
+            raise FetchError(f"strict_heartbeat: {newest.tip[:10]} is attested and is not on the branch")
+        if before is not None and newest.position <= before.position:
+            return Verification(None, self._trusted, walk.skipped)
+        return verify(replace(candidate, tip=newest.tip), self._trusted, now)
+
+    def stale(self, now: float) -> str:
+        """Say why the ref cannot be called fresh by its heartbeats; empty when it can, or where none are expected."""
+        return self._freshness.stale(now) if self._freshness is not None else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know beside the condition: what waits, and what the heartbeats show."""
+        alarm = self._freshness.alarm if self._freshness is not None else ""
+        return tuple(note for note in (self.waiting, alarm) if note)
 
     def _must_wait(self, good: VerifiedCommit, now: float) -> bool:
         """Whether a window of policy keeps a valid revision out for now; the first one never waits."""
@@ -254,8 +309,12 @@ class TreeReconciler(Generic[M]):
         self._snapshot: Snapshot[M] | None = None
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
         self.desired: Revision | None = None
-        self.waiting = ""
         self.broke_glass: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+
+    def stale(self, now: float) -> str:  # noqa: ARG002 - the shape of Reconciler
+        """Files have no heartbeats."""
+        return ""
 
     def inherit(self, snapshot: Snapshot[M] | None) -> None:
         """Go on from a snapshot that this process already serves."""

@@ -26,12 +26,14 @@ from livecfg.errors import FetchError, LivecfgError
 from livecfg.git.faults import pid_alive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
+from livecfg.git.statement import HostStatement
 from livecfg.git.watch import Watcher
 from livecfg.git.worktree import WorkingTree
 from livecfg.git.writeback import WriteBack
 from livecfg.link import Link
 from livecfg.loader import Scope
 from livecfg.reconciler import AnyReconciler, Reconciler, TreeReconciler
+from livecfg.trust.heartbeat import REF, Freshness
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted
 
@@ -67,6 +69,8 @@ class SetUp(Generic[M]):
     signals: Signals
     prepare: Callable[[Snapshot[M] | None, Snapshot[M]], None]
     swap: Callable[[Snapshot[M]], None]
+    max_staleness_s: float = 600.0
+    strict_heartbeat: bool = False
 
     def scope(self) -> Scope[M]:
         """Give what the loader loads and checks for this process."""
@@ -194,6 +198,7 @@ class MirrorLink(Link):
         self._mirror = Mirror(set_up.home, self._source)
         self._answered = self._mirror.folder / "answered"
         self._disk = WriteBack(self._mirror)
+        self._heartbeats = HostStatement(self._mirror.folder, self._source, REF, lambda: self._mirror.is_fetcher)
         self._watcher: Watcher | None = None
         self._hub: HubLink | None = None
         self._wake: Callable[[], None] = lambda: None
@@ -239,6 +244,9 @@ class MirrorLink(Link):
             prepare=self._set_up.prepare,
             swap=self._set_up.swap,
             hold=self._set_up.environment.hold,
+            freshness=Freshness(self._source.full_ref, self._set_up.max_staleness_s, time.time()),
+            heartbeat=self._heartbeats.read,
+            strict_heartbeat=self._set_up.strict_heartbeat,
         )
 
     def _watched(self) -> list[Path]:

@@ -5,6 +5,9 @@ What is read is judged by `livecfg.trust` alone; here it is just bytes under sma
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from typing import TYPE_CHECKING
 
 from livecfg.errors import FetchError, MissingObjectError
@@ -15,10 +18,16 @@ from livecfg.git.push import push
 from livecfg.git.source import GitSource, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from livecfg.git.pack import Content
     from livecfg.git.writer import Person
 
+log = logging.getLogger(__name__)
+
 FILE = b"statement"
+ASK_EVERY_S = 15.0
 _LIMITS = Limits(wire_bytes=256 * 1024, objects=16, inflated_bytes=64 * 1024, object_bytes=32 * 1024, delta_depth=4, time_s=20.0)
 
 
@@ -80,6 +89,42 @@ class StatementRef:
     def close(self) -> None:
         """Drop the connection."""
         self._upstream.close()
+
+
+class HostStatement:
+    """The statement as one host sees it: its fetcher asks the remote and leaves what it found beside the mirror."""
+
+    def __init__(self, folder: Path, source: GitSource, ref: str, is_fetcher: Callable[[], bool]) -> None:
+        self._file = folder / f"statement-{ref.rpartition('/')[2]}"
+        self._source, self._ref, self._is_fetcher = source, ref, is_fetcher
+        self._remote: StatementRef | None = None
+        self._pid = 0
+        self._again = 0.0
+        self._found: bytes | None = None
+
+    def read(self) -> bytes | None:
+        """Give the newest statement there is; asks the remote at most every 15 s, and only in the fetcher. Never raises."""
+        if self._is_fetcher() and time.monotonic() >= self._again:
+            self._again = time.monotonic() + ASK_EVERY_S
+            self._ask()
+            if self._found is not None:
+                return self._found
+        try:
+            return self._file.read_bytes()
+        except OSError:
+            return self._found
+
+    def _ask(self) -> None:
+        if self._remote is None or self._pid != os.getpid():  # a connection is never shared with a forked child
+            self._remote, self._pid = StatementRef(self._source, self._ref), os.getpid()
+        try:
+            self._found = self._remote.read()
+            if self._found is not None:
+                beside = self._file.with_suffix(f".{os.getpid()}")
+                beside.write_bytes(self._found)
+                beside.replace(self._file)
+        except (FetchError, OSError) as error:
+            log.debug("no news of %s: %s", self._ref, error)
 
 
 def _file_of(tip: str, objects: dict[str, Content]) -> bytes:

@@ -85,11 +85,18 @@ class Freshness:
     ref: str
     max_staleness_s: float
     since: float
+    expected: bool = False
+    """Whether policy names somebody whose heartbeats count."""
     newest: Heartbeat | None = None
     alarm: str = ""
 
-    def take(self, data: bytes, policy: Policy, now: float) -> str:
+    def take(self, data: bytes | None, policy: Policy, now: float) -> str:
         """Take a heartbeat unless it is older than the newest; give why it does not count, or an empty string."""
+        if bool(policy.file.timestamp) and not self.expected:
+            self.since = now
+        self.expected = bool(policy.file.timestamp)
+        if not self.expected or data is None:
+            return ""
         try:
             found = read_heartbeat(data, policy, self.ref, now)
         except RefusedError as error:
@@ -112,7 +119,9 @@ class Freshness:
             self.alarm = f"{good.commit[:10]} is dated before a heartbeat that did not have it yet: is it backdated?"
 
     def stale(self, now: float) -> str:
-        """Say why the ref cannot be called fresh; empty when it can."""
+        """Say why the ref cannot be called fresh; empty when it can, or where no heartbeats are expected."""
+        if not self.expected:
+            return ""
         last = self.newest.time if self.newest is not None else self.since
         if now - last <= self.max_staleness_s:
             return ""

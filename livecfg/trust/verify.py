@@ -81,13 +81,15 @@ class Judged:
 class Verification:
     """What a walk found: the newest authorised commit (None: nothing newer), where trust stands now, what was skipped and why.
 
-    `broke_glass` holds the authorised commits of the walk that set the path rules aside.
+    `broke_glass` holds the authorised commits of the walk that set the path rules aside; `ahead` is the commit that waits for its
+    own time, where there is one.
     """
 
     good: VerifiedCommit | None
     trusted: Trusted
     skipped: tuple[Refusal, ...] = ()
     broke_glass: tuple[AuthorisedCommit, ...] = ()
+    ahead: Commit | None = None
 
 
 def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimits = WalkLimits()) -> Verification:
@@ -103,15 +105,17 @@ def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimit
     walk = _Walk(candidate, trusted)
     skipped: list[Refusal] = []
     glass: list[AuthorisedCommit] = []
+    ahead = None
     for commit in chain:
         judged = walk.step(commit, now)
         if judged is None:
+            ahead = commit
             break
         skipped += judged.refusals
         if judged.verdict.broke_glass and judged.authorised and walk.found is not None:
             glass.append(walk.found)
     good = None if walk.found is None else _verified(walk.found)
-    return Verification(good, walk.trusted, tuple(skipped), tuple(glass))
+    return Verification(good, walk.trusted, tuple(skipped), tuple(glass), ahead)
 
 
 def judgements(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimits = WalkLimits()) -> Iterator[Judged]:

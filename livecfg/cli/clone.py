@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from livecfg.revision import Commit, Kind, Objects
 
+_TREES_KEPT = 4096
 _KINDS: dict[int, str] = {1: "commit", 2: "tree", 3: "blob"}
 
 
@@ -36,6 +37,7 @@ class Clone:
             self.repo = Repo(self.repo.path, object_directory=quarantine, alternates=filter(None, others))
         self.root = Path(self.repo.path)
         self.git_dir = Path(self.repo.controldir())
+        self._trees: dict[str, bytes] = {}
 
     @property
     def id_length(self) -> int:
@@ -49,6 +51,9 @@ class Clone:
             MissingObjectError, CorruptObjectError: it is not there, or is not what its id says.
 
         """
+        kept = self._trees.get(object_id) if kind == "tree" else None
+        if kept is not None:
+            return kept
         try:
             number, raw = self.repo.object_store.get_raw(object_id.encode())  # type: ignore[arg-type]  # dulwich's NewType
         except KeyError:
@@ -58,6 +63,10 @@ class Clone:
         digest.update(b"%s %d\0" % (found.encode(), len(raw)) + raw)
         if found != kind or digest.hexdigest() != object_id:
             raise CorruptObjectError(object_id, "its bytes do not hash to its name")
+        if kind == "tree":  # a walk over history reads the same few again and again
+            if len(self._trees) >= _TREES_KEPT:
+                self._trees.clear()
+            self._trees[object_id] = raw
         return raw
 
     # --- revisions ----------------------------------------------------------------------------------------------------

@@ -150,20 +150,27 @@ def root_of(clone: Clone, tip: str, objects: Objects) -> TrustedRoot:
     It is the file `init` wrote, when that is at hand and of this repository; else what the first commit of the branch says of
     itself; else (a shallow clone) what the policy of HEAD says.
     """
+    path = root_path(clone)
+    if path.exists():
+        root = TrustedRoot.parse(path.read_bytes(), str(path))
+        if root.repo_id == _repo_id(objects, clone.commit(tip, objects).tree):
+            return root
     try:
         first = tip
         while parents := clone.commit(first, objects).parents:
             first = parents[0]
-        tree = clone.commit(first, objects).tree
-        policy = load_policy(objects, tree)
+        return TrustedRoot.parse(
+            _text(load_policy(objects, clone.commit(first, objects).tree)).encode(), "the first commit's policy"
+        )
     except (MissingObjectError, RefusedError):
         return TrustedRoot.parse(root_text(clone, clone.tip(), anchor=True).encode(), "HEAD's policy")
-    path = root_path(clone)
-    if path.exists():
-        root = TrustedRoot.parse(path.read_bytes(), str(path))
-        if root.repo_id == policy.file.repo_id:
-            return root
-    return TrustedRoot.parse(_text(policy).encode(), "the first commit's policy")
+
+
+def _repo_id(objects: Objects, tree: str) -> str:
+    try:
+        return load_policy(objects, tree).file.repo_id
+    except RefusedError:
+        return ""
 
 
 def root_path(clone: Clone, given: Path | None = None) -> Path:

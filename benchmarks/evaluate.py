@@ -195,19 +195,34 @@ def thousand() -> list[Figure]:
     return [
         Figure("W7 floor: client", ns["client"] / 1000, "ns"),
         Figure("W7 view.flag", ns["flag"] / 1000, "ns", "floor: client", ratio(ns["flag"], ns["client"])),
-        Figure("load 1,000 flags, parsed", _compile_ms(document), "ms"),
+        *_loads(flags, document, made),
     ]
 
 
-def _compile(document: Document) -> dict[str, CompiledFlag]:
-    return compile_flags(document, fractional="v2", gate="strict", static={}, clock=lambda: 0)
+def _loads(flags: dict[str, Any], document: Document, made: dict[str, CompiledFlag]) -> list[Figure]:
+    """Measure a load of all flags, and a load of the same flags with one of them changed, both after the parser."""
+    key = next(key for key in flags if key.startswith("W2"))
+    edited = Document(document.path, b"", {"flags": json.loads(json.dumps(flags | {key: BOOLEAN}))})
+    load, reload = _compile_ms(document, None), _compile_ms(edited, made)
+    return [
+        Figure("load 1,000 flags, parsed", load, "ms"),
+        Figure("reload, 1 of 1,000 changed, parsed", reload, "ms", "load", ratio(reload, load)),
+    ]
 
 
-def _compile_ms(document: Document) -> float:
+def _clock() -> int:
+    return 0
+
+
+def _compile(document: Document, before: dict[str, CompiledFlag] | None = None) -> dict[str, CompiledFlag]:
+    return compile_flags(document, fractional="v2", gate="strict", static={}, clock=_clock, before=before)
+
+
+def _compile_ms(document: Document, before: dict[str, CompiledFlag] | None) -> float:
     taken = []
     for _ in range(7):
         started = time.process_time_ns()
-        _compile(document)
+        _compile(document, before)
         taken.append((time.process_time_ns() - started) / 1e6)
     return sorted(taken)[3]
 

@@ -199,19 +199,21 @@ class _Load(Generic[M]):
         from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
 
         manifest, static = self.manifest, self.scope.process.attributes
+        old = self.old.flags if self.old is not None and self._same_manifest() else {}
 
         def compile_(document: Document) -> dict[str, CompiledFlag]:
+            before = old.get(document.path)
             return compile_flags(
                 document,
                 fractional=manifest.fractional,
                 gate=manifest.gate,
                 static=static,
                 clock=self.scope.clock,
+                before=before[1] if before is not None else None,
             )
 
         flags: dict[str, CompiledFlag] = {}
         owner: dict[str, str] = {}
-        old = self.old.flags if self.old is not None and self._same_manifest() else {}
         for path, blob in self._scope_files(manifest.flags, (".yaml", ".yml", ".json")):
             for key, flag in (self._product(path, blob, old, self.parts.flags, compile_) or {}).items():
                 if key in flags:

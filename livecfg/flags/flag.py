@@ -35,14 +35,17 @@ def compile_flags(
     gate: Gate,
     static: Mapping[str, object],
     clock: Callable[[], int],
+    before: Mapping[str, CompiledFlag] | None = None,
 ) -> dict[str, CompiledFlag]:
     """Compile every flag of a document. `clock` gives Unix seconds for `$flagd.timestamp`; `static` lies under each context.
+
+    A flag that says the same in `before`, what an earlier version of the document gave, is taken from there.
 
     Raises:
         RefusedError: every fault, each with its line and column.
 
     """
-    return _Compiler(document, Dialect(fractional, gate, static, {}, clock)).run()
+    return _Compiler(document, Dialect(fractional, gate, static, {}, clock), before or {}).run()
 
 
 def disabled(flag: CompiledFlag) -> CompiledFlag:
@@ -53,9 +56,10 @@ def disabled(flag: CompiledFlag) -> CompiledFlag:
 class _Compiler:
     """Checks one document and compiles its flags; collects every fault."""
 
-    def __init__(self, document: Document, dialect: Dialect) -> None:
+    def __init__(self, document: Document, dialect: Dialect, before: Mapping[str, CompiledFlag]) -> None:
         self.document = document
         self.dialect = dialect
+        self.before = before
         self.strict = dialect.gate == "strict"
         self.faults: dict[Refusal, None] = {}  # a shared rule is read once per flag, reported once
 
@@ -73,10 +77,15 @@ class _Compiler:
             raise RefusedError(self.document.refusal(Code.FLAG_INVALID, ("flags",), message))
         self._root(root)
         shared = self._metadata(root.get("metadata"), ("metadata",))
+        first = next(iter(self.before.values()), None)  # all flags of a document are read by one dialect
+        known = self.before if first is not None and first.dialect.same(self.dialect) else {}
         result = {}
         for key, raw in flags.items():
             definition = self._definition(key, raw, shared)
-            flag = self._compile(definition) if definition is not None else None
+            if definition is None:
+                continue
+            old = known.get(key)
+            flag = old if old is not None and old.definition.same(definition) else self._compile(definition)
             if flag is not None:
                 result[key] = flag
         if self.faults:

@@ -185,3 +185,37 @@ def test_an_evaluation_context_is_a_dict_with_a_targeting_key() -> None:
 def test_importing_the_vocabulary_loads_no_hash() -> None:
     script = "import sys, livecfg.flags.evaluate, livecfg.flags.context; sys.exit('mmh3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def _compiled(text: str, before: Any = None) -> Any:
+    document = read(text.encode(), "f.yaml")
+    return compile_flags(document, fractional="v2", gate="strict", static={}, clock=_no_time, before=before)
+
+
+def _no_time() -> int:
+    return 0
+
+
+@pytest.mark.parametrize(("old", "new"), [("1", "true"), ("1", "1.0"), ("0.0", "-0.0"), ("0", "false")])
+def test_a_value_that_changes_only_its_type_is_a_change(old: str, new: str) -> None:
+    text = "flags: {f: {state: ENABLED, variants: {a: %s}, defaultVariant: a}}"
+    before = _compiled(text % old)
+    after = _compiled(text % new, before)
+    assert after["f"] != before["f"]
+    assert repr(after["f"].variants["a"]) == repr(read(new.encode(), "v.yaml").value)
+
+
+def test_flags_are_compiled_again_when_a_shared_rule_or_the_fractional_changes() -> None:
+    flag = "f: {state: ENABLED, variants: {a: 1, b: 2}, defaultVariant: a, targeting: {if: [{$ref: r}, a, b]}}"
+    text = '{$evaluators: {r: {"==": [{var: x}, %s]}}, x-livecfg: {fractional: %s}, flags: {' + flag + "}}"
+    before = _compiled(text % ("1", "v2"))
+    assert _compiled(text % ("1", "v2"), before)["f"] is before["f"]
+    assert _compiled(text % ("2", "v2"), before)["f"].serve({"x": 2}, 0) == 1
+    assert _compiled(text % ("1", "v3"), before)["f"] is not before["f"]
+
+
+def test_a_fault_in_a_flag_that_is_not_compiled_again_is_still_refused() -> None:
+    text = "flags: {f: {state: ENABLED, variants: {a: 1}, defaultVariant: a%s}}"
+    before = _compiled(text % "")
+    with pytest.raises(RefusedError, match="is not a key of a flag"):
+        _compiled(text % ", owner: me", before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,3 +77,20 @@ def test_an_experiment_on_a_flag_that_is_missing_refuses_the_revision(tree: Path
     (tree / "experiments/copy.yaml").write_text(EXPERIMENT.replace("flag: copy", "flag: gone"))
     with pytest.raises(RefusedError, match=r"experiments/copy\.yaml:8:7 LC420 there is no flag 'gone'"):
         _ = live.current
+
+
+def test_a_change_of_one_flag_in_a_file_leaves_the_other_flags_compiled(tree: Path) -> None:
+    source = UnsafeNoVerification(tree)
+    live = LiveConfig(Config, source=source, service="checkout", env="prod", poll_interval_s=0.1)
+    swapped = threading.Event()
+    live.on_change()(lambda *_: swapped.set())
+    try:
+        before = live.current.flags
+        (tree / "flags/all.yaml").write_text(FLAG.replace("prod: p,", "prod: q,"))
+        assert swapped.wait(20)
+        after = live.current.flags
+    finally:
+        live.stop()
+    assert after["where"].variants["prod"] == "q"
+    assert after["clock"] is before["clock"]
+    assert after["where"] is not before["where"]

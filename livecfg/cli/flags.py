@@ -1,8 +1,9 @@
-"""`livecfg flags list|eval`: what is declared, and what a caller would get."""
+"""`livecfg flags list|eval|simulate|export`: what is declared, what callers would get, the flags as plain flagd."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ from livecfg.refusal import printable
 
 @click.group("flags")
 def flags() -> None:
-    """List and evaluate flags."""
+    """List, evaluate, simulate and export flags."""
 
 
 def _snapshot(service: str, env: str, rev: str) -> Any:
@@ -99,3 +100,50 @@ def _context(attributes: tuple[str, ...]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
         inner[last] = read(text.encode(), "--ctx").value
     return context
+
+
+@flags.command("simulate")
+@click.argument("key")
+@click.option("--units", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True, help="How many units to draw.")
+@click.option("--ctx", "attributes", multiple=True, metavar="NAME=VALUE", help="An attribute that all units share.")
+@click.option("--unit", default="targetingKey", show_default=True, help="The attribute that differs: unit-0, unit-1, ...")
+@scope_options
+@output_option("json")
+def simulate(key: str, units: int, attributes: tuple[str, ...], unit: str, service: str, env: str, rev: str, output: str) -> None:
+    """Count which variant of the flag or split KEY many made-up units would get."""
+    snapshot = _snapshot(service, env, rev)
+    if key not in snapshot.flags and key not in snapshot.splits:
+        fail(f"{key} is no flag or split of this service; `livecfg flags list` shows them", Exit.FINDINGS)
+    context = _context((*attributes, f"{unit}=unit"))
+    inner = context
+    *outer, last = unit.split(".")
+    for part in outer:
+        inner = inner[part]
+    counts: Counter[tuple[str, str]] = Counter()
+    for i in range(units):
+        inner[last] = f"unit-{i}"
+        if key in snapshot.splits:
+            made = snapshot.splits[key].evaluate(context, rev)
+        else:
+            made = snapshot.flags[key].evaluate(context, None, rev)
+        counts[made.variant or "", str(made.reason)] += 1
+    if output == "json":
+        rows = [{"variant": v, "reason": r, "units": n, "share": n / units} for (v, r), n in counts.most_common()]
+        envelope("flags simulate", rows)
+        return
+    for (variant, reason), n in counts.most_common():
+        click.echo(f"{n / units:7.2%}  {n:>9,}  {printable(variant) or '(the default of the caller)'}  {reason}")
+
+
+@flags.command("export")
+@click.option("--flagd", is_flag=True, required=True, help="As one document that any flagd loads and buckets alike.")
+@scope_options
+def export(flagd: bool, service: str, env: str, rev: str) -> None:  # noqa: ARG001 - the one format there is
+    """Write the flags of a service, with their experiments, to standard output."""
+    from livecfg.flags.experiment import exported
+
+    try:
+        document = exported(_snapshot(service, env, rev).flags)
+    except ValueError as error:
+        fail(str(error), Exit.FINDINGS)
+    click.echo(json.dumps(document, indent=2))

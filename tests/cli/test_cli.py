@@ -192,3 +192,16 @@ def test_a_merge_in_progress_is_left_to_git(desk: Desk) -> None:
     desk.write(PROD, "a: 1\n")
     desk.run("commit", "-m", "x", code=3)
     assert desk.git("rev-parse", "HEAD") == head
+
+
+def test_flags_are_simulated_over_many_units_and_exported_as_plain_flagd(desk: Desk) -> None:
+    rule = {"fractional": [{"var": "user.id"}, ["on", 10], ["off", 90]]}
+    flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off", "targeting": rule}
+    desk.write("flags/checkout/f.json", json.dumps({"flags": {"f": flag}}))
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "A flag")
+    rows = desk.json("flags", "simulate", "f", "--units", "5000", "--unit", "user.id")["data"]
+    units = {row["variant"]: row["units"] for row in rows}
+    assert sum(units.values()) == 5000
+    assert 400 < units["on"] < 600
+    assert json.loads(desk.run("flags", "export", "--flagd"))["flags"] == {"f": flag}

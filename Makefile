@@ -14,7 +14,7 @@ venv: .venv/ready  ## The reproducible environment
 .venv/ready: requirements.lock pyproject.toml
 	@test -x $(PY) || python3 -m venv .venv
 	@echo "installing the locked environment into .venv (once)"
-	@$(PY) -m pip install -q --require-hashes -r requirements.lock
+	@$(PY) -m pip install -q --no-deps --require-hashes -r requirements.lock
 	@$(PY) -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from livecfg.document import Document, DocumentLimits, Loc, Position, read
+from livecfg.document import Document, Loc, Position, read
 from livecfg.errors import RefusedError
-from livecfg.layers import UNSET, Manifest, Process, ScopeLimits, merge
+from livecfg.layers import Manifest, Process, ScopeLimits, merge
 from livecfg.parts import Parts, explainer
+from livecfg.reading import Reading
 from livecfg.refusal import Code, Refusal
 from livecfg.snapshot import Arm, Recorder, Snapshot
 from livecfg.trust.policy import protected_of
-from livecfg.trust.tree import lookup, walk
+from livecfg.trust.tree import lookup
 from livecfg.validation import validate, validate_value
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
     from livecfg.trust.verify import VerifiedCommit
 
 MANIFEST_PATH = "livecfg.yaml"
-_TAGS = frozenset({UNSET})
 M = TypeVar("M", bound=BaseModel)
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +94,12 @@ class _Load(Generic[M]):
         self.scope = scope
         self.before = before
         self.old: Parts | None = before.parts if before is not None else None
-        self.faults: list[Refusal] = []
-        self.budget_bytes = scope.limits.scope_bytes
-        self.budget_files = scope.limits.scope_files
 
     def run(self) -> Snapshot[M]:
         self.parts = Parts(self._manifest())
-        self.limits = self.scope.limits.lowered_by(self.manifest.limits)
-        self.budget_bytes, self.budget_files = self.limits.scope_bytes, self.limits.scope_files
+        limits = self.scope.limits.lowered_by(self.manifest.limits)
+        self.reading = Reading(self.objects, self.tree, self.scope.process, limits, self.parts, self.old)
+        self.faults = self.reading.faults
         config = self._config()
         flags = self._flags()
         splits, arms = self._splits()
@@ -154,17 +151,17 @@ class _Load(Generic[M]):
             return None
 
     def _layer(self, index: int, template: str) -> Document | None:
-        path = self.scope.process.expand(template)
-        if path is None:
+        found = self.reading.find(template)
+        if found is None:
             return None
-        entry = lookup(self.objects, self.tree, path)
+        path, entry = found
         if entry is None:
             if index == 0:
                 advice = f"the first layer of {MANIFEST_PATH} must exist; add the file or change the order"
                 self.faults.append(Refusal(Code.MISSING_FILE, "the first layer is missing", path=path, advice=advice))
             return None
         old = self.old.layers if self.old is not None else {}
-        return self._product(path, entry.id, old, self.parts.layers, self._read_layer)
+        return self.reading.product(path, entry.id, old, self.parts.layers, self._read_layer)
 
     def _read_layer(self, document: Document) -> Document:
         if document.value is not None and not isinstance(document.value, dict):
@@ -199,7 +196,7 @@ class _Load(Generic[M]):
         from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
 
         manifest, static = self.manifest, self.scope.process.attributes
-        old = self.old.flags if self.old is not None and self._same_manifest() else {}
+        old = self.old.flags if self.old is not None and self.old.manifest[0] == self.parts.manifest[0] else {}
 
         def compile_(document: Document) -> dict[str, CompiledFlag]:
             before = old.get(document.path)
@@ -214,8 +211,8 @@ class _Load(Generic[M]):
 
         flags: dict[str, CompiledFlag] = {}
         owner: dict[str, str] = {}
-        for path, blob in self._scope_files(manifest.flags, (".yaml", ".yml", ".json")):
-            for key, flag in (self._product(path, blob, old, self.parts.flags, compile_) or {}).items():
+        for path, blob in self.reading.documents(manifest.flags):
+            for key, flag in (self.reading.product(path, blob, old, self.parts.flags, compile_) or {}).items():
                 if key in flags:
                     advice = "keep it in one of them"
                     message = f"the flag {key!r} stands in {owner[key]} too"
@@ -234,8 +231,8 @@ class _Load(Generic[M]):
         from livecfg.flags.experiment import apply_experiments  # noqa: PLC0415 - keeps `import livecfg` light
 
         old = self.old.experiments if self.old is not None else {}
-        paths = self._scope_files(self.manifest.experiments, (".yaml", ".yml", ".json"))
-        made = [self._product(path, blob, old, self.parts.experiments, _whole) for path, blob in paths]
+        paths = self.reading.documents(self.manifest.experiments)
+        made = [self.reading.product(path, blob, old, self.parts.experiments, _whole) for path, blob in paths]
         documents = [d for d in made if d is not None]
         if self.faults or not documents:
             return flags
@@ -250,8 +247,8 @@ class _Load(Generic[M]):
         arms: dict[str, dict[str, Arm[Any]]] = {}
         owner: dict[str, str] = {}
         old = self.old.splits if self.old is not None else {}
-        for path, blob in self._scope_files(self.manifest.splits, (".yaml", ".yml", ".json")):
-            product = self._product(path, blob, old, self.parts.splits, self._read_split)
+        for path, blob in self.reading.documents(self.manifest.splits):
+            product = self.reading.product(path, blob, old, self.parts.splits, self._read_split)
             if product is None:
                 continue
             split, values = product
@@ -294,82 +291,11 @@ class _Load(Generic[M]):
     def _files(self) -> dict[str, bytes]:
         files: dict[str, bytes] = {}
         for name, template in self.manifest.files.items():
-            path = self.scope.process.expand(template)
-            if path is None:
-                continue
-            entry = lookup(self.objects, self.tree, path)
-            if entry is None:
-                continue
-            old = self.old.files.get(path) if self.old is not None else None
-            data = old[1] if old is not None and old[0] == entry.id else self.objects.read(entry.id, "blob")
-            if self._spend(path, len(data)):
-                self.parts.files[path] = (entry.id, data)
+            path, entry = self.reading.find(template) or ("", None)
+            data = self.reading.file(path, entry.id) if entry is not None else None
+            if data is not None:
                 files[name] = data
         return files
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def _scope_files(self, globs: list[str], endings: tuple[str, ...]) -> list[tuple[str, str]]:
-        """(path, blob id) of every file that the globs name for this process, each once, sorted."""
-        found: dict[str, str] = {}
-        for glob in globs:
-            path = self.scope.process.expand(glob)
-            if path is not None:
-                found |= {p: blob for p, blob in self._listing(path) if p.endswith(endings)}
-        return sorted(found.items())
-
-    def _listing(self, glob: str) -> tuple[tuple[str, str], ...]:
-        prefix, _, last = glob.rpartition("/")
-        entry = lookup(self.objects, self.tree, glob if "*" not in last else prefix)
-        if entry is None:
-            return ()
-        if "*" not in last:
-            return () if entry.is_tree else ((glob, entry.id),)
-        if not entry.is_tree:
-            return ()
-        old = self.old.listings.get(glob) if self.old is not None else None
-        if old is None or old[0] != entry.id:
-            files = walk(self.objects, entry.id, f"{prefix}/" if prefix else "")
-            depth = prefix.count("/") + 1 if prefix else 0
-            old = entry.id, tuple((p, e.id) for p, e in files if last == "**" or p.count("/") == depth)
-        self.parts.listings[glob] = old
-        return old[1]
-
-    def _product(
-        self,
-        path: str,
-        blob: str,
-        old: Mapping[str, tuple[str, V]],
-        new: dict[str, tuple[str, V]],
-        make: Callable[[Document], V],
-    ) -> V | None:
-        """What `make` gives for a document, or gave for the same bytes last time; its faults are collected."""
-        known = old.get(path)
-        if known is None or known[0] != blob:
-            data = self.objects.read(blob, "blob")
-            limits = DocumentLimits(size_bytes=self.limits.file_bytes, depth=self.limits.depth)
-            if not self._spend(path, len(data)):
-                return None
-            try:
-                known = blob, make(read(data, path, limits, _TAGS))
-            except RefusedError as error:
-                self.faults += error.refusals
-                return None
-        new[path] = known
-        return known[1]
-
-    def _spend(self, path: str, size_bytes: int) -> bool:
-        self.budget_bytes -= size_bytes
-        self.budget_files -= 1
-        if self.budget_bytes >= 0 and self.budget_files >= 0:
-            return True
-        what = f"{self.limits.scope_files:,} files" if self.budget_files < 0 else f"{self.limits.scope_bytes:,} bytes"
-        if not any(f.code is Code.DOCUMENT_LIMIT for f in self.faults):
-            self.faults.append(Refusal(Code.DOCUMENT_LIMIT, f"the scope of this process is over {what}", path=path))
-        return False
-
-    def _same_manifest(self) -> bool:
-        return self.old is not None and self.old.manifest[0] == self.parts.manifest[0]
 
 
 def _whole(document: Document) -> Document:

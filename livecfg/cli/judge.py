@@ -20,7 +20,7 @@ from livecfg.trust.verify import full_ref, judgements
 if TYPE_CHECKING:
     from livecfg.cli.clone import Clone
     from livecfg.cli.draft import Made
-    from livecfg.revision import Objects
+    from livecfg.revision import Commit, Objects
     from livecfg.trust.policy import Policy
     from livecfg.trust.verify import Judged
 
@@ -151,19 +151,29 @@ def root_of(clone: Clone, tip: str, objects: Objects) -> TrustedRoot:
     itself; else (a shallow clone) what the policy of HEAD says.
     """
     path = root_path(clone)
-    if path.exists():
-        root = TrustedRoot.parse(path.read_bytes(), str(path))
-        if root.repo_id == _repo_id(objects, clone.commit(tip, objects).tree):
-            return root
     try:
-        first = tip
-        while parents := clone.commit(first, objects).parents:
-            first = parents[0]
-        return TrustedRoot.parse(
-            _text(load_policy(objects, clone.commit(first, objects).tree)).encode(), "the first commit's policy"
-        )
+        if path.exists():
+            root = TrustedRoot.parse(path.read_bytes(), str(path))
+            if root.repo_id == _repo_id(objects, clone.commit(tip, objects).tree):
+                _first(clone, tip, objects, root.anchor_commit)  # else the walk would look for what is not here
+                return root
+        first = _first(clone, tip, objects)
+        return TrustedRoot.parse(_text(load_policy(objects, first.tree)).encode(), "the first commit's policy")
     except (MissingObjectError, RefusedError):
         return TrustedRoot.parse(root_text(clone, clone.tip(), anchor=True).encode(), "HEAD's policy")
+
+
+def _first(clone: Clone, tip: str, objects: Objects, anchor: str = "") -> Commit:
+    """Give the commit at which the chain of `tip` begins: the anchor, or one without parents.
+
+    Raises:
+        MissingObjectError: a shallow clone does not hold it.
+
+    """
+    commit = clone.commit(tip, objects)
+    while commit.parents and commit.id != anchor:
+        commit = clone.commit(commit.parents[0], objects)
+    return commit
 
 
 def _repo_id(objects: Objects, tree: str) -> str:

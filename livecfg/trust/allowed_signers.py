@@ -242,7 +242,7 @@ def _with_option(options: _Options, name: str, value: str | None) -> _Options:
         return options._replace(valid_after=_moment(value))
     if name == "valid-before" and value is not None:
         return options._replace(valid_before=_moment(value))
-    raise ValueError(f"{name} is no supported option (with its value in quotes, if it takes one) and no supported key type")
+    raise ValueError(f"{name!r} is no supported option (with its value in quotes, if it takes one) and no supported key type")
 
 
 def _moment(text: str) -> float:

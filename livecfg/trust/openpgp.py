@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.errors import LivecfgError, RefusedError
 from livecfg.refusal import Code, Refusal
@@ -19,7 +19,6 @@ from livecfg.trust.wire import SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
 
 FOLDER = ".livecfg/openpgp/"
 MAX_SIGNATURE_BYTES, MAX_FILE_BYTES = 16 * 1024, 256 * 1024
@@ -82,8 +81,7 @@ def issuer(armored: bytes) -> str:
         SignatureError: it is malformed, or of a form that is not accepted.
 
     """
-    packet = _signature_packet(_dearmor(armored, _SIGNATURE, MAX_SIGNATURE_BYTES))
-    return str(packet.issuer_fingerprint or packet.issuer_key_id or "")
+    return _signature_packet(_dearmor(armored, _SIGNATURE, MAX_SIGNATURE_BYTES)).issuer or ""
 
 
 def verify_openpgp(armored: bytes, payload: bytes, keys: Mapping[str, OpenPgpKey]) -> str:
@@ -120,14 +118,47 @@ def _sequoia() -> Any:
     return pysequoia
 
 
-def _packets(raw: bytes) -> list[Any]:
+class _Packet(NamedTuple):
+    """What is read of a packet: a key, or a signature; times are Unix seconds, `period` is how long a key holds."""
+
+    tag: str
+    fingerprint: str | None
+    key_created: float | None
+    key_id: str | None
+    kind: str
+    created: float | None
+    issuer: str | None
+    hash_name: str
+    expires: bool
+    period: float | None
+    signs: bool
+
+
+def _packets(raw: bytes) -> list[_Packet]:
     _sequoia()
     from pysequoia.packet import PacketPile  # noqa: PLC0415 - as above
 
     try:
-        return list(PacketPile.from_bytes(raw))
+        return [_packet(packet) for packet in PacketPile.from_bytes(raw)]
     except Exception:  # noqa: BLE001 - as in verify_openpgp
         raise SignatureError("malformed OpenPGP data") from None
+
+
+def _packet(packet: Any) -> _Packet:
+    created, born, period = packet.signature_created, packet.key_created, packet.key_validity_period
+    return _Packet(
+        tag=str(packet.tag),
+        fingerprint=packet.fingerprint,
+        key_created=born.timestamp() if born is not None else None,
+        key_id=packet.key_id,
+        kind=str(packet.signature_type).removeprefix("SignatureType."),
+        created=created.timestamp() if created is not None else None,
+        issuer=packet.issuer_fingerprint or packet.issuer_key_id,
+        hash_name=str(packet.hash_algorithm).removeprefix("HashAlgorithm."),
+        expires=packet.signature_validity_period is not None,
+        period=period.total_seconds() if period is not None else None,
+        signs=packet.key_flags is None or packet.key_flags.signing,
+    )
 
 
 def _dearmor(armored: bytes, what: bytes, most: int) -> bytes:
@@ -153,16 +184,16 @@ def _dearmor(armored: bytes, what: bytes, most: int) -> bytes:
     return raw
 
 
-def _signature_packet(raw: bytes) -> Any:
+def _signature_packet(raw: bytes) -> _Packet:
     packets = _packets(raw)
     if len(packets) != 1:
         raise SignatureError("not exactly one signature")
     packet = packets[0]
-    if str(packet.signature_type) != "SignatureType.Binary" or packet.signature_created is None:
+    if packet.kind != "Binary" or packet.created is None:
         raise SignatureError("not a dated signature over binary data")
-    if packet.signature_validity_period is not None:
+    if packet.expires:
         raise SignatureError("a signature that expires")
-    if str(packet.hash_algorithm).removeprefix("HashAlgorithm.") not in _SHA2:
+    if packet.hash_name not in _SHA2:
         raise SignatureError("a signature over another hash than SHA-256, SHA-384 or SHA-512")
     return packet
 
@@ -170,7 +201,7 @@ def _signature_packet(raw: bytes) -> Any:
 def _keys(person: str, data: bytes) -> Iterator[OpenPgpKey]:
     sequoia = _sequoia()
     raw = _dearmor(data, _KEYS, MAX_FILE_BYTES)
-    if any(str(packet.tag) in {"Tag.SecretKey", "Tag.SecretSubkey"} for packet in _packets(raw)):
+    if any(packet.tag in {"Tag.SecretKey", "Tag.SecretSubkey"} for packet in _packets(raw)):
         raise SignatureError("it holds a secret key: revoke it, it is no longer secret")
     try:
         certificates = sequoia.Cert.split_bytes(raw)
@@ -183,35 +214,37 @@ def _keys(person: str, data: bytes) -> Iterator[OpenPgpKey]:
         yield from _signing_keys(person, certificate, packets)
 
 
-def _signing_keys(person: str, certificate: Any, packets: list[Any]) -> Iterator[OpenPgpKey]:
+def _signing_keys(person: str, certificate: Any, packets: list[_Packet]) -> Iterator[OpenPgpKey]:
     """Give the primary key and the subkeys that may sign, of the packets of one certificate."""
     primary, *subkeys = _components(packets)
     ended = _REVOCATIONS & primary.signatures.keys()
     for component in (primary, *subkeys):
         own = component.latest(primary.key)
-        if own is not None and (own.key_flags is None or own.key_flags.signing):
+        name, born = component.key.fingerprint, component.key.key_created
+        if own is not None and own.signs and name is not None and born is not None:
             before = min(component.expiry(own), primary.expiry(primary.latest(primary.key)))
             revoked = bool(ended or _REVOCATIONS & component.signatures.keys())
-            yield OpenPgpKey(person, component.key.fingerprint, _seconds(component.key.key_created), before, revoked, certificate)
+            yield OpenPgpKey(person, name, born, before, revoked, certificate)
 
 
 @dataclass(frozen=True, slots=True)
 class _Component:
     """A key packet and the signatures on it and on the user ids of a primary key, by their type."""
 
-    key: Any
-    signatures: dict[str, list[Any]]
+    key: _Packet
+    signatures: dict[str, list[_Packet]]
 
-    def latest(self, primary: Any) -> Any:
+    def latest(self, primary: _Packet) -> _Packet | None:
         """The newest signature by which the owner says what the key is for, and until when; None when there is none."""
-        own = [s for kind in _OWN[str(self.key.tag)] for s in self.signatures.get(kind, []) if _is_by(s, primary)]
-        return max(own, key=lambda signature: signature.signature_created, default=None)
+        owner = {primary.fingerprint, primary.key_id}
+        own = [s for kind in _OWN[self.key.tag] for s in self.signatures.get(kind, []) if s.issuer in owner]
+        return max(own, key=lambda signature: signature.created or 0.0, default=None)
 
-    def expiry(self, own: Any) -> float:
+    def expiry(self, own: _Packet | None) -> float:
         """The last second at which the key holds, by that signature."""
-        if own is None or own.key_validity_period is None:
+        if own is None or own.period is None or self.key.key_created is None:
             return float("inf")
-        return _seconds(self.key.key_created + own.key_validity_period) - 1
+        return self.key.key_created + own.period - 1
 
 
 _REVOCATIONS = {"KeyRevocation", "SubkeyRevocation"}
@@ -219,23 +252,11 @@ _CERTIFICATIONS = tuple(f"{kind}Certification" for kind in ("Generic", "Persona"
 _OWN = {"Tag.PublicKey": ("DirectKey", *_CERTIFICATIONS), "Tag.PublicSubkey": ("SubkeyBinding",)}
 
 
-def _components(packets: list[Any]) -> list[_Component]:
+def _components(packets: list[_Packet]) -> list[_Component]:
     components: list[_Component] = []
     for packet in packets:
-        if str(packet.tag) in _OWN:
+        if packet.tag in _OWN:
             components.append(_Component(packet, {}))
-        elif str(packet.tag) == "Tag.Signature" and components:
-            kind = str(packet.signature_type).removeprefix("SignatureType.")
-            components[-1].signatures.setdefault(kind, []).append(packet)
+        elif packet.tag == "Tag.Signature" and components:
+            components[-1].signatures.setdefault(packet.kind, []).append(packet)
     return components
-
-
-def _is_by(signature: Any, key: Any) -> bool:
-    if signature.signature_created is None:
-        return False
-    named = signature.issuer_fingerprint or signature.issuer_key_id
-    return named is not None and named in {key.fingerprint, key.key_id}
-
-
-def _seconds(moment: datetime) -> float:
-    return moment.timestamp()

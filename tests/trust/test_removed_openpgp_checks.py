@@ -123,11 +123,9 @@ CHECKS = [
     Removed(openpgp, "not all(0 < len(line) <= 76 for line in body)", "False", opens("good.sig", widened)),
     Removed(openpgp, "base64.b64encode(raw) != text", "False", opens("good.sig", spare_openpgp)),
     Removed(openpgp, "if len(packets) != 1:", "if False:", opens("two.sig")),
-    Removed(openpgp, 'str(packet.signature_type) != "SignatureType.Binary" or ', "", opens("text.sig")),
-    Removed(openpgp, "if packet.signature_validity_period is not None:", "if False:", opens("expiring.sig")),
-    Removed(
-        openpgp, 'if str(packet.hash_algorithm).removeprefix("HashAlgorithm.") not in _SHA2:', "if False:", opens("sha224.sig")
-    ),
+    Removed(openpgp, 'packet.kind != "Binary" or ', "", opens("text.sig")),
+    Removed(openpgp, "if packet.expires:", "if False:", opens("expiring.sig")),
+    Removed(openpgp, "if packet.hash_name not in _SHA2:", "if False:", opens("sha224.sig")),
     Removed(openpgp, "if not name:", "if False:", lambda: bool(openpgp.parse_openpgp({"x/../y": kept("key.asc")}))),
     Removed(
         openpgp,
@@ -138,14 +136,14 @@ CHECKS = [
     Removed(openpgp, "if key.fingerprint in keys:", "if False:", lambda: bool(two_files())),
     Removed(
         openpgp,
-        'if any(str(packet.tag) in {"Tag.SecretKey", "Tag.SecretSubkey"} for packet in _packets(raw)):',
+        'if any(packet.tag in {"Tag.SecretKey", "Tag.SecretSubkey"} for packet in _packets(raw)):',
         "if False:",
         secret_key,
     ),
     Removed(
         openpgp,
-        "if own is not None and (own.key_flags is None or own.key_flags.signing):",
-        "if True:",
+        "own.signs and ",
+        "",
         lambda: bool(openpgp.parse_openpgp({openpgp.FOLDER + "ana.asc": certifying_only()})),
     ),
     Removed(
@@ -162,8 +160,8 @@ CHECKS = [
     ),
     Removed(
         openpgp,
-        "return named is not None and named in {key.fingerprint, key.key_id}",
-        "return True",
+        " if s.issuer in owner",
+        "",
         lambda: bo(prolonged()).valid_before > 2e9,
     ),
 ]

@@ -26,6 +26,8 @@ class Environment:
     instance: str = ""
     hub: str = ""
     hub_ca: str = ""
+    hub_certificate: str = ""
+    hub_key: str = ""
     hub_token: str = field(default="", repr=False)
     ref: str = ""
     hold: str = ""
@@ -63,6 +65,8 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         instance=variables.get("LIVECFG_INSTANCE", ""),
         hub=variables.get("LIVECFG_HUB", ""),
         hub_ca=variables.get("LIVECFG_HUB_CA", ""),
+        hub_certificate=variables.get("LIVECFG_HUB_CERT", ""),
+        hub_key=variables.get("LIVECFG_HUB_KEY", ""),
         hub_token=variables.get("LIVECFG_HUB_TOKEN", ""),
         ref=variables.get("LIVECFG_REF", ""),
         hold=variables.get("LIVECFG_HOLD", ""),

@@ -7,30 +7,26 @@ client.
 from __future__ import annotations
 
 import asyncio
-import json
+import gc
 import logging
 import signal
-import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from livecfg.errors import FetchError, LivecfgError, RefusedError
-from livecfg.git.mirror import Mirror
-from livecfg.git.watch import Watcher
+from livecfg.errors import LivecfgError
 from livecfg.hub import wire
-from livecfg.hub._pb import hub_pb2
+from livecfg.hub.access import Access, make_access
+from livecfg.hub.following import Following
 from livecfg.hub.service import HubService
 from livecfg.hub.stores import open_store
-from livecfg.trust.root import TrustedRoot
-from livecfg.trust.verify import Trusted, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from livecfg.git.source import GitSource
     from livecfg.refusal import Refusal
@@ -38,11 +34,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DRAIN_S = 5.0
+_FLUSH_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Settings of one hub. `tls_cert`, `tls_key` are PEM files; without them only loopback addresses are accepted."""
+    """Settings of one hub.
+
+    `tls_cert`, `tls_key` are PEM files, read again when they change; without them only loopback addresses are accepted.
+    With `tls_client_ca` every client must show a certificate of that authority. `token` may do everything; the
+    file `tokens` lists digests with roles. `http` is `host:port` of health, metrics and webhooks; empty: none.
+    """
 
     source: GitSource
     trusted_root: bytes
@@ -52,59 +54,102 @@ class HubSettings:
     poll_interval_s: float = 2.0
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     token: str = ""
+    tokens: Path | None = None
+    http: str = ""
+    webhook_secret: bytes = b""
 
 
 async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
     """Run until SIGTERM or SIGINT, then drain; `ready` gets `host:port` once streams are accepted.
 
     Raises:
-        LivecfgError: the address cannot be used, or the trusted root or store is not usable.
+        LivecfgError: the address cannot be used, or the trusted root, the tokens or the store are not usable.
 
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    follower = HubFollower(settings)
+    tokens = settings.tokens.read_bytes() if settings.tokens is not None else None
+    access = make_access(settings.token, tokens, certificates=settings.tls_client_ca is not None)
+    following = Following(settings.source, settings.home, settings.trusted_root, settings.poll_interval_s)
     store = open_store(settings.store)
-    service = HubService(follower.mirror, store, follower.root.repo_id, settings.source.ref)
-    server = grpc.aio.server(options=wire.SERVER_OPTIONS, interceptors=_interceptors(settings.token))
+    service = HubService(following.mirror, store, following.root.repo_id, settings.source.ref, access)
+    server = grpc.aio.server(options=wire.SERVER_OPTIONS)
     server.add_generic_rpc_handlers((service.handler(),))
-    port = _bind(server, settings)
+    health = await _add_health(server)
+    port = _bind(server, settings, access)
     await server.start()
-    wake = asyncio.Event()
-    watcher = Watcher(follower.watched(), lambda: loop.call_soon_threadsafe(wake.set)).start()
-    tasks = [
-        asyncio.create_task(_follow(follower, service, wake, settings.poll_interval_s)),
-        asyncio.create_task(_flush(service)),
-    ]
+    following.start(_on(loop, service.offer), _on(loop, _publish_to(service)))
+    tasks = [asyncio.create_task(_flush(service))]
+    if settings.http:
+        tasks.append(asyncio.create_task(_serve_http(settings, service, following)))
+    _settle()
     ready(f"{settings.listen.rpartition(':')[0]}:{port}")
     try:
-        await stop.wait()
+        await _first_of(stop, tasks)
     finally:
         log.info("draining")
+        if health is not None:
+            await health.enter_graceful_shutdown()
         service.drain()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         await server.stop(_DRAIN_S)
-        await asyncio.to_thread(watcher.stop)
-        try:
-            service.flush()
-        except Exception:  # the store is gone: nothing but history is lost
-            log.exception("cannot write the hub's store")
+        await asyncio.to_thread(following.stop)
+        with _logged("cannot write the hub's store"):  # nothing but history is lost
+            await service.flush()
         store.close()
-        follower.mirror.close()
+    for problem in ended:
+        if isinstance(problem, LivecfgError):
+            raise problem
 
 
-def _bind(server: grpc.aio.Server, settings: HubSettings) -> int:
+async def _first_of(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait to be told to stop, or for a part of the hub to give up."""
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _settle() -> None:
+    """Keep the collector from walking everything that lives as long as the hub, and from stopping a fan-out for it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., object]) -> Callable[..., None]:
+    """Have something called on the loop, from another thread."""
+
+    def later(*arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(call, *arguments)
+
+    return later
+
+
+def _publish_to(service: HubService) -> Callable[..., None]:
+    from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - loaded by then
+
+    def publish(tip: hub_pb2.Commit, refusals: tuple[Refusal, ...]) -> None:
+        service.publish(tip, [hub_pb2.Refusal(**refusal.as_dict()) for refusal in refusals])
+
+    return publish
+
+
+# --- the parts ----------------------------------------------------------------------------------------------------------
+
+
+def _bind(server: grpc.aio.Server, settings: HubSettings, access: Access) -> int:
     try:
         if settings.tls_cert is not None and settings.tls_key is not None:
-            pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-            port = server.add_secure_port(settings.listen, grpc.ssl_server_credentials([pair]))
+            port = server.add_secure_port(settings.listen, _tls(settings))
         elif wire.is_loopback(settings.listen):
-            log.info("listening on loopback without TLS%s", "" if settings.token else " and without credentials")
+            log.info("listening on loopback without TLS%s", " and without credentials" if access.is_open else "")
             port = server.add_insecure_port(settings.listen)
         else:
             raise LivecfgError(f"{settings.listen} is not loopback: give --tls-cert and --tls-key")
@@ -112,124 +157,78 @@ def _bind(server: grpc.aio.Server, settings: HubSettings) -> int:
         raise LivecfgError(f"cannot listen on {settings.listen}: {error}") from error
     if not port:
         raise LivecfgError(f"cannot listen on {settings.listen}: the address is in use or not of this machine")
+    if access.is_open and not wire.is_loopback(settings.listen):
+        log.warning("listening on %s without credentials: whoever reaches it may report and see the fleet", settings.listen)
     return port
 
 
-def _interceptors(token: str) -> list[grpc.aio.ServerInterceptor]:
-    return [_BearerToken(token)] if token else []
+def _tls(settings: HubSettings) -> grpc.ServerCredentials:
+    """TLS that follows its files: a renewed certificate is used for the next connection."""
+    paths = [path for path in (settings.tls_key, settings.tls_cert, settings.tls_client_ca) if path is not None]
 
+    def read() -> grpc.ServerCertificateConfiguration:
+        key, certificate, *authority = [path.read_bytes() for path in paths]
+        return grpc.ssl_server_certificate_configuration(
+            [(key, certificate)], root_certificates=authority[0] if authority else None
+        )
 
-class _BearerToken(grpc.aio.ServerInterceptor):
-    """Lets nobody in without the token; compared in constant time."""
+    def stamp() -> list[tuple[int, int]]:
+        return [(path.stat().st_mtime_ns, path.stat().st_ino) for path in paths]
 
-    def __init__(self, token: str) -> None:
-        self._wanted = f"Bearer {token}".encode()
+    known = stamp()
 
-        async def refuse(_request: object, context: Any) -> None:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token is needed")
-
-        self._refusal: Any = grpc.unary_unary_rpc_method_handler(refuse)
-
-    async def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
-        """Check the metadata before anything else is read."""
-        import hmac  # noqa: PLC0415 - only hubs with a token
-
-        given = dict(details.invocation_metadata).get("authorization", "")
-        if hmac.compare_digest(given.encode() if isinstance(given, str) else given, self._wanted):
-            return await continuation(details)
-        return self._refusal
-
-
-class HubFollower:
-    """The hub's own mirror and walk; blocking, called in a worker thread."""
-
-    def __init__(self, settings: HubSettings) -> None:
-        self.mirror = Mirror(settings.home, settings.source).open()
-        self.root = TrustedRoot.parse(settings.trusted_root, "trusted_root")
-        self._source = settings.source
-        self._trusted = Trusted.start(self.root, settings.source.ref)
-        if kept := self.mirror.load_state("hub"):
-            try:
-                self._trusted = Trusted.from_state(self.root, settings.source.ref, json.loads(kept))
-            except (ValueError, KeyError, TypeError):
-                log.warning("the remembered state is of another root: verifying from the anchor")
-        self._remembered: object = None
-        self.refusals: tuple[Refusal, ...] = ()
-
-    def watched(self) -> list[Path]:
-        """Give the refs of a remote that is a folder of this machine; nothing else tells by itself."""
-        if self._source.scheme != "file":
-            return []
-        remote = Path(self._source.url.removeprefix("file://"))
-        folders = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
-        return [f / "refs" / "heads" / Path(self._source.ref).parent for f in folders] + folders
-
-    def follow(self, now: float) -> hub_pb2.Commit:
-        """Fetch and verify; give the tip.
-
-        Raises:
-            FetchError: the remote did not answer.
-
-        """
-        good = self._trusted.good
-        candidate = self.mirror.fetch(since=None)
-        if candidate is None:
-            raise FetchError("the remote has no such ref yet")
-        if good is None or candidate.tip != good.commit:
-            try:
-                walk = verify(candidate, self._trusted, now)
-                self._trusted, self.refusals = walk.trusted, walk.skipped
-            except RefusedError as error:
-                self.refusals = error.refusals
-            good = self._trusted.good
-        else:
-            self.refusals = ()
-        position = good.position if good is not None and good.commit == candidate.tip else -1
-        return hub_pb2.Commit(ref=candidate.ref, commit=candidate.tip, position=position)
-
-    def remember(self) -> None:
-        """Persist what was fetched and where trust stands; after the offer went out.
-
-        Raises:
-            FetchError: the disk is full or read-only.
-
-        """
-        good = self._trusted.good
-        self.mirror.promote()
-        if good is not None and good != self._remembered:
-            self.mirror.save_state("hub", json.dumps(self._trusted.as_state()).encode(), good.position)
-            self._remembered = good
-
-
-async def _follow(follower: HubFollower, service: HubService, wake: asyncio.Event, poll_interval_s: float) -> None:
-    failures = 0
-    while True:
-        wake.clear()
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal known
         try:
-            tip = await asyncio.to_thread(follower.follow, time.time())
-            service.publish(tip, [_refusal(r) for r in follower.refusals])
-            failures = 0
-            await asyncio.to_thread(follower.remember)
-        except LivecfgError as error:
-            failures += 1
-            if failures == 1:
-                log.warning("cannot follow: %s", error)
-        except Exception:  # a fault of ours must not end the hub
-            log.exception("unexpected error while following")
-            failures += 1
-        delay_s = min(60.0, poll_interval_s * 2.0 ** min(failures, 10)) if failures else poll_interval_s
-        with suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), delay_s)
+            now = stamp()
+            if now == known:
+                return None
+            found, known = read(), now
+        except OSError as error:  # being replaced just now, or gone: the old one stays
+            log.warning("cannot read the certificate: %s", error.strerror)
+            return None
+        log.info("the certificate was read again")
+        return found
+
+    required = settings.tls_client_ca is not None
+    return grpc.dynamic_ssl_server_credentials(read(), renewed, required)  # type: ignore[arg-type]  # None: as before
 
 
-def _refusal(refusal: Refusal) -> hub_pb2.Refusal:
-    return hub_pb2.Refusal(**refusal.as_dict())
+async def _add_health(server: grpc.aio.Server) -> Any:
+    """The standard health and reflection services, where the extra `hub` is installed."""
+    try:
+        from grpc_health.v1 import _async, health, health_pb2, health_pb2_grpc  # noqa: PLC0415 - an extra
+        from grpc_reflection.v1alpha import reflection as typeless  # noqa: PLC0415 - as above
+    except ImportError:
+        log.info("no health and reflection services: pip install 'livecfg[hub]'")
+        return None
+    reflection: Any = typeless  # these packages have no types
+    add: Any = health_pb2_grpc.add_HealthServicer_to_server
+    servicer = _async.HealthServicer()
+    add(servicer, server)
+    reflection.enable_server_reflection((wire.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    await servicer.set(wire.SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    return servicer
+
+
+async def _serve_http(settings: HubSettings, service: HubService, following: Following) -> None:
+    try:
+        from livecfg.hub import web  # noqa: PLC0415 - starlette and uvicorn are an extra
+    except ImportError as error:
+        raise LivecfgError("--http needs starlette and uvicorn: pip install 'livecfg[hub]'") from error
+    await web.serve(settings.http, web.make_app(service, following, settings.webhook_secret))
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("%s", what)
 
 
 async def _flush(service: HubService) -> None:
     while True:
-        await asyncio.sleep(1.0)
-        try:
-            service.flush()
-        except Exception:  # the store may come back; nothing but history waits for it
-            log.exception("cannot write the hub's store")
+        await asyncio.sleep(_FLUSH_EVERY_S)
+        with _logged("cannot write the hub's store"):  # it may come back; nothing but history waits for it
+            await service.flush()

@@ -291,7 +291,7 @@ class MirrorLink(Link):
     def _connect_hub(self, root: TrustedRoot) -> None:
         if self._hub is not None or not self._set_up.hub or not self._mirror.is_fetcher:
             return
-        from livecfg.hub.link import HubLink  # noqa: PLC0415 - grpc only in the host's fetcher, only with a hub
+        from livecfg.hub.link import HubLink, Identity  # noqa: PLC0415 - grpc only in the host's fetcher, only with a hub
 
         hub, ref = self._set_up.hub, self._source.ref
         environment = self._set_up.environment
@@ -301,8 +301,7 @@ class MirrorLink(Link):
             ref=ref,
             have=self._mirror.tip,
             offer=self._offer,
-            ca=environment.hub_ca,
-            token=environment.hub_token,
+            identity=Identity(environment.hub_ca, environment.hub_certificate, environment.hub_key, environment.hub_token),
         )
 
     def _offer(self, tip: str, pack: bytes) -> None:

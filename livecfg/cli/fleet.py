@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from livecfg.hub._pb import hub_pb2
 
 UNREACHABLE, TIMED_OUT = 4, 6
+_COMES_BACK_S = 20.0
+_ASK_AGAIN_S = 5.0
 
 
 @click.group("fleet")
@@ -63,9 +64,9 @@ def wait(hub: str, service: str, env: str, output: str, rev: str, timeout_s: flo
         raise click.UsageError("--rev: give at least 7 digits of a commit id")
     began = time.monotonic()
     last: hub_pb2.FleetReply | None = None
-    for last in _replies(hub, service, env, "WatchFleet", timeout_s):
-        if last.processes and not _behind(last, rev):
-            text = f"{len(last.processes)} processes serve {rev[:10]} after {time.monotonic() - began:.2f} s"
+    for last in _watched(hub, service, env, timeout_s):
+        if _counted(last) and not _behind(last, rev):
+            text = f"{len(_counted(last))} processes serve {rev[:10]} after {time.monotonic() - began:.2f} s"
             _finish(output, text, ok=True)
             return
     if last is None:
@@ -86,29 +87,49 @@ def _finish(output: str, text: str, *, ok: bool) -> None:
 
 def _behind(reply: hub_pb2.FleetReply, rev: str) -> list[hub_pb2.Process]:
     """Give the processes that serve neither REV nor anything after it on the branch."""
+    counted = _counted(reply)
     known = [c for c in (reply.tip, *(p.applied for p in reply.processes)) if c.commit.startswith(rev) and c.position >= 0]
     if not known:
-        return list(reply.processes)
+        return counted
     position = known[0].position
-    return [p for p in reply.processes if not p.applied.commit.startswith(rev) and p.applied.position <= position]
+    return [p for p in counted if not p.applied.commit.startswith(rev) and p.applied.position <= position]
+
+
+def _counted(reply: hub_pb2.FleetReply) -> list[hub_pb2.Process]:
+    """The processes to wait for: not those that a hub has lost for longer than a client needs to come back."""
+    now = time.time()
+    return [p for p in reply.processes if p.condition != "LOST" or now - p.seen_at < _COMES_BACK_S]
+
+
+def _watched(hub: str, service: str, env: str, timeout_s: float) -> Iterator[hub_pb2.FleetReply]:
+    """Give every change of the fleet until the time is up, over restarts of the hub."""
+    deadline = time.monotonic() + timeout_s
+    met = False
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            for reply in _replies(hub, service, env, "WatchFleet", min(left, _ASK_AGAIN_S)):
+                met = True
+                yield reply
+        except SystemExit:
+            if not met:
+                raise
+            time.sleep(min(0.2, left))  # between two attempts to reach a hub that has gone
 
 
 def _replies(hub: str, service: str, env: str, method: str, timeout_s: float) -> Iterator[hub_pb2.FleetReply]:
     """Give what the hub says, once (Fleet) or until the time is up (WatchFleet); nothing when it cannot be reached."""
     import grpc
 
+    from livecfg.environment import read_environment
     from livecfg.hub import wire
     from livecfg.hub._pb import hub_pb2
+    from livecfg.hub.link import Identity, open_channel
 
     address = _address(hub)
-    token = os.environ.get("LIVECFG_HUB_TOKEN", "")
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    if wire.is_loopback(address) and not os.environ.get("LIVECFG_HUB_CA"):
-        channel = grpc.insecure_channel(address, options=wire.CLIENT_OPTIONS)
-    else:
-        ca = os.environ.get("LIVECFG_HUB_CA", "")
-        credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes() if ca else None)
-        channel = grpc.secure_channel(address, credentials, options=wire.CLIENT_OPTIONS)
+    environment = read_environment(os.environ)
+    identity = Identity(environment.hub_ca, environment.hub_certificate, environment.hub_key, environment.hub_token)
+    metadata = identity.metadata
+    channel = open_channel(address, identity)
     encode, decode = hub_pb2.FleetRequest.SerializeToString, hub_pb2.FleetReply.FromString
     request = hub_pb2.FleetRequest(service=service, env=env)
     with channel:

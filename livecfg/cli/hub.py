@@ -28,6 +28,12 @@ def hub() -> None:
 @click.option("--poll-interval", default=2.0, show_default=True, help="Seconds between questions to the remote.")
 @click.option("--tls-cert", type=click.Path(path_type=Path, dir_okay=False), help="PEM chain; needed beyond loopback.")
 @click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), help="PEM key of --tls-cert.")
+@click.option("--tls-client-ca", type=click.Path(path_type=Path, dir_okay=False), help="PEM authority of client certificates.")
+@click.option("--tokens", type=click.Path(path_type=Path, dir_okay=False), help="YAML list of token digests with roles.")
+@click.option("--http", default="", help="host:port of /healthz, /readyz, /metrics and /hooks; default: none.")
+@click.option(
+    "--webhook-secret", type=click.Path(path_type=Path, dir_okay=False), help="File with the secret shared with the Git host."
+)
 @click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Write host:port here once ready.")
 def serve(
     source: str,
@@ -39,11 +45,16 @@ def serve(
     poll_interval: float,
     tls_cert: Path | None,
     tls_key: Path | None,
+    tls_client_ca: Path | None,
+    tokens: Path | None,
+    http: str,
+    webhook_secret: Path | None,
     ready_file: Path | None,
 ) -> None:
     """Follow a repository, offer its revisions, gather what is applied where. Ends on Ctrl-C or SIGTERM.
 
-    A bearer token for every client can be given in LIVECFG_HUB_TOKEN.
+    A bearer token that may do everything can be given in LIVECFG_HUB_TOKEN; tokens of single clients, by their SHA-256 and with
+    a role (agent, viewer, operator) and an optional service, in the file --tokens.
     """
     from livecfg.environment import read_environment
     from livecfg.errors import LivecfgError
@@ -71,6 +82,10 @@ def serve(
             poll_interval_s=poll_interval,
             tls_cert=tls_cert,
             tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
+            tokens=tokens,
+            http=http,
+            webhook_secret=webhook_secret.read_bytes().strip() if webhook_secret is not None else b"",
             token=os.environ.get("LIVECFG_HUB_TOKEN", ""),
         )
         _use_uvloop()

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +29,38 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.2, 3.0)
+_ACKNOWLEDGE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a client shows and whom it believes: PEM files of authorities, of its certificate and key; a bearer token."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    token: str = field(default="", repr=False)
+
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Give authorities, key and certificate, as grpc wants them; read anew for each channel."""
+        roots, key, certificate = (Path(p).read_bytes() if p else None for p in (self.ca, self.key, self.certificate))
+        return roots, key, certificate
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The headers of each call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
 
 class HubLink:
     """Follows a hub at `host:port` until `close`; reconnects by itself.
 
     `have` gives the commit id of the mirror's tip; `offer(tip, pack)` is called on the link's thread with what the hub offers,
-    the pack empty when the objects must be had elsewhere. Beyond loopback the connection is TLS, checked against `ca` or the
-    system's authorities; `token` is sent as a bearer token.
+    the pack empty when the objects must be had elsewhere. Beyond loopback the connection is TLS, checked against the authorities
+    of `identity` or the system's.
     """
 
-    def __init__(  # noqa: PLR0913 - the seam between a mirror and a hub
+    def __init__(
         self,
         address: str,
         *,
@@ -46,8 +68,7 @@ class HubLink:
         ref: str,
         have: Callable[[], str],
         offer: Callable[[str, bytes], None],
-        ca: str = "",
-        token: str = "",
+        identity: Identity | None = None,
     ) -> None:
         self.state = "connecting"
         """`connecting`, `streaming` or `closed`."""
@@ -55,12 +76,12 @@ class HubLink:
         self._hello = {"repo_id": repo_id, "ref": ref}
         self._have = have
         self._offer = offer
-        self._ca = ca
-        self._token = token
+        self._identity = identity or Identity()
         self._slot = threading.Condition()
         self._report: hub_pb2.Report | None = None  # the newest, not yet sent
         self._last: hub_pb2.Report | None = None  # sent again after a reconnect
         self._acknowledge = False
+        self._due = False
         self._closed = threading.Event()
         self._call: Any = None
         self._failures = 0
@@ -76,7 +97,8 @@ class HubLink:
         with self._slot:
             if report != self._last:
                 self._report = self._last = report
-                self._slot.notify()
+            self._due = self._report is not None or self._acknowledge
+            self._slot.notify()
 
     def close(self) -> None:
         """End the stream, the last report flushed; within a second."""
@@ -99,7 +121,7 @@ class HubLink:
 
         while not self._closed.is_set():
             try:
-                with self._channel() as channel:
+                with open_channel(self._address, self._identity) as channel:
                     self._stream(channel)
             except grpc.RpcError as error:
                 log.debug("hub %s: %s", self._address, _code(error))
@@ -111,18 +133,10 @@ class HubLink:
             low, high = _BACKOFF_S
             self._closed.wait(random.uniform(0, min(high, low * 2.0 ** min(self._failures, 10))))  # noqa: S311 - jitter
 
-    def _channel(self) -> grpc.Channel:
-        import grpc  # noqa: PLC0415 - as above
-
-        if wire.is_loopback(self._address) and not self._ca:
-            return grpc.insecure_channel(self._address, options=wire.CLIENT_OPTIONS)
-        roots = Path(self._ca).read_bytes() if self._ca else None
-        return grpc.secure_channel(self._address, grpc.ssl_channel_credentials(roots), options=wire.CLIENT_OPTIONS)
-
     def _stream(self, channel: grpc.Channel) -> None:
         from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - as above
 
-        metadata = (("authorization", f"Bearer {self._token}"),) if self._token else ()
+        metadata = self._identity.metadata
         follow = channel.stream_stream(
             f"/{wire.SERVICE}/Follow",
             request_serializer=hub_pb2.FromHost.SerializeToString,
@@ -153,8 +167,9 @@ class HubLink:
                 self._report = self._last
         while not ended.is_set():
             with self._slot:
-                while self._report is None and not self._acknowledge and not ended.is_set() and not self._closed.is_set():
-                    self._slot.wait(5.0)
+                if not self._due and not ended.is_set() and not self._closed.is_set():
+                    self._slot.wait(_ACKNOWLEDGE_S)
+                self._due = False
                 report, self._report = self._report, None
                 acknowledge, self._acknowledge = self._acknowledge, False
             if report is not None:
@@ -171,8 +186,7 @@ class HubLink:
         except LivecfgError as error:
             log.warning("the hub's offer cannot be used: %s", printable(str(error)))
         with self._slot:
-            self._acknowledge = True
-            self._slot.notify()
+            self._acknowledge = True  # sent with the report that follows: sooner, it would compete with the swap for the GIL
 
     def _objects(self, channel: grpc.Channel, want: str) -> bytes:
         """Ask the hub for a pack that was too large for the offer; empty when it has none, and Git must be asked."""
@@ -185,7 +199,7 @@ class HubLink:
             request_serializer=hub_pb2.ObjectsRequest.SerializeToString,
             response_deserializer=hub_pb2.ObjectsPart.FromString,
         )
-        metadata = (("authorization", f"Bearer {self._token}"),) if self._token else ()
+        metadata = self._identity.metadata
         received = bytearray()
         try:
             for part in get(hub_pb2.ObjectsRequest(have=self._have(), want=want), metadata=metadata, timeout=60):
@@ -196,6 +210,15 @@ class HubLink:
             log.debug("hub %s gave no objects: %s", self._address, _code(error))
             return b""
         return bytes(received)
+
+
+def open_channel(address: str, identity: Identity) -> grpc.Channel:
+    """Open a channel to a hub; beyond loopback, or with an authority to check, it is TLS."""
+    import grpc  # noqa: PLC0415 - as above
+
+    if wire.is_loopback(address) and not identity.ca:
+        return grpc.insecure_channel(address, options=wire.CLIENT_OPTIONS)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*identity.read()), options=wire.CLIENT_OPTIONS)
 
 
 def _code(error: grpc.RpcError) -> str:

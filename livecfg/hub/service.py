@@ -1,7 +1,7 @@
-"""The gRPC service: offers down one stream per host, reports up, the fleet for whoever asks. Trusted by no one.
+"""The gRPC service: offers down one stream per host, reports up, the fleet for whoever may ask. Trusted by no one.
 
-One writer per stream and one outstanding offer per client: a client that does not read holds up nobody but itself. Offers are
-serialised once per (have, tip) and sent to every stream as bytes.
+One writer per stream and one outstanding offer per client: a client that does not read holds up nobody but itself, and not for
+long. Offers are serialised once per (have, tip) and sent to every stream as bytes.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from livecfg.errors import LivecfgError
 from livecfg.hub import wire
 from livecfg.hub._pb import hub_pb2
-from livecfg.hub.report import clean, text
+from livecfg.hub.access import Access, Credential, Role
+from livecfg.hub.fleet import Fleet, Host
+from livecfg.hub.offers import BusyError, Offers, Packer
+from livecfg.hub.report import text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,68 +30,74 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORGET_S = 600.0
-_OFFERS_KEPT = 64
 _PART_BYTES = 256 << 10
+_HEARTBEAT = hub_pb2.Offer(heartbeat=True).SerializeToString()
 
 
-class Packer(Protocol):
-    """Builds packs: the hub's mirror."""
+class Limits:
+    """What one client may take, in seconds and counts; attributes of the class, so that a test can tighten them."""
 
-    def build_pack(self, have: str, tip: str) -> bytes:
-        """Give a thin pack that takes a client from `have` (empty: nothing) to `tip`."""
-        ...
+    hello_s = 10.0
+    write_s = 15.0
+    """A client that does not read for so long is dropped."""
+    answer_s = 90.0
+    """As is one that does not answer an offer; it may have to fetch 64 MiB from here first."""
+    messages_per_s, messages_burst = 20.0, 100.0
+    objects_per_s, objects_burst = 0.2, 5.0
+    streams_per_credential = 20_000
 
 
 class HubService:
     """Everything the hub knows, and the handlers over it. Lives on one event loop."""
 
-    def __init__(self, packer: Packer, store: Store, repo_id: str, ref: str) -> None:
-        self._packer = packer
-        self._store = store
-        self._repo_id = repo_id
-        self._ref = ref
+    def __init__(self, packer: Packer, store: Store, repo_id: str, ref: str, access: Access | None = None) -> None:
+        self.fleet = Fleet(store)
         self.tip = hub_pb2.Commit(ref=ref)
         self.refusals: list[hub_pb2.Refusal] = []
-        self._published = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._offers: OrderedDict[tuple[str, str], asyncio.Task[bytes]] = OrderedDict()
-        self._fleet: dict[str, hub_pb2.Process] = {p.boot: p for p in store.all()}
-        self._dirty: set[str] = set()
-        self.streams = 0
         self.draining = False
+        self.counts: Counter[str] = Counter()
+        self._access = access or Access()
+        self._offers = Offers(packer)
+        self._repo_id = repo_id
+        self._ref = ref
+        self._offered = ""
+        self._hosts: set[Host] = set()
+        self._streams: Counter[str] = Counter()
+        self._objects: dict[str, _Bucket] = {}
+
+    @property
+    def streams(self) -> int:
+        """How many hosts are connected."""
+        return len(self._hosts)
 
     # --- what the server calls ----------------------------------------------------------------------------------------
 
-    def publish(self, tip: hub_pb2.Commit, refusals: list[hub_pb2.Refusal]) -> None:
-        """Offer a new tip to every stream; `refusals` are of the commits that the hub's own walk skipped."""
-        moved = tip.commit != self.tip.commit
-        self.tip, self.refusals = tip, refusals
-        if moved:
-            event, self._published = self._published, asyncio.Event()
-            event.set()
-        self._touch()
+    def offer(self, tip: str, have: str = "", offer: bytes = b"") -> None:
+        """Offer a new tip to every stream; `offer`, when given, is the serialised one for those who are at `have`."""
+        if offer:
+            self._offers.ready(have, tip, offer)
+        if tip != self._offered:
+            self._offered = tip
+            for host in self._hosts:
+                host.wake.set()
 
-    def flush(self) -> None:
-        """Write what changed to the store, and forget processes that have not been heard of for ten minutes."""
-        limit = time.time() - FORGET_S
-        gone = [boot for boot, p in self._fleet.items() if p.seen_at < limit]
-        for boot in gone:
-            del self._fleet[boot]
-        dirty = self._dirty | set(gone)
-        if rows := [self._fleet[boot] for boot in dirty if boot in self._fleet]:
-            self._store.put(rows)
-        if removed := [boot for boot in dirty if boot not in self._fleet]:
-            self._store.remove(removed)
-        self._dirty -= dirty  # only now: what could not be written is tried again
-        if gone:
-            self._touch()
+    def publish(self, tip: hub_pb2.Commit, refusals: list[hub_pb2.Refusal]) -> None:
+        """Say what the hub's own walk found: the tip's position, and the commits it skipped."""
+        self.offer(tip.commit)
+        if (tip, refusals) != (self.tip, self.refusals):
+            self.tip, self.refusals = tip, refusals
+            self.fleet.touch()
+
+    async def flush(self) -> None:
+        """Write what changed to the store."""
+        await self.fleet.flush(time.time())
 
     def drain(self) -> None:
         """End every stream soon; clients come back to whoever is there."""
         self.draining = True
-        for event in (self._published, self._changed):
-            event.set()
+        for host in self._hosts:
+            host.wake.set()
+        self.fleet.touch()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Give the handlers as grpc wants them; offers and replies are already bytes."""
@@ -99,166 +109,174 @@ class HubService:
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Follow": grpc.stream_stream_rpc_method_handler(self.follow, from_host),
             "GetObjects": grpc.unary_stream_rpc_method_handler(self.get_objects, objects),
-            "Fleet": grpc.unary_unary_rpc_method_handler(self.fleet, fleet),
+            "Fleet": grpc.unary_unary_rpc_method_handler(self.ask_fleet, fleet),
             "WatchFleet": grpc.unary_stream_rpc_method_handler(self.watch_fleet, fleet),
         }
         return grpc.method_handlers_generic_handler(wire.SERVICE, methods)
 
+    async def _admit(self, context: Any, role: Role) -> Credential:
+        """Give the caller's credential, or end the call."""
+        names = (context.auth_context() or {}).get("x509_common_name", ())
+        credential = self._access.identify(dict(context.invocation_metadata()).get("authorization", ""), names)
+        if credential is None:
+            self.counts["unauthenticated"] += 1
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a bearer token or a client certificate is needed")
+            raise AssertionError  # abort raised
+        if role not in credential.may:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"this credential has not the role of {role}")
+        return credential
+
     # --- one host's stream --------------------------------------------------------------------------------------------
 
-    async def follow(self, requests: AsyncIterator[hub_pb2.FromHost], context: Any) -> AsyncIterator[bytes]:
+    async def follow(self, requests: AsyncIterator[hub_pb2.FromHost], context: Any) -> None:
         """Serve one host until it goes."""
-        first = await anext(aiter(requests), None)
+        credential = await self._admit(context, "agent")
+        if self._streams[credential.name] >= Limits.streams_per_credential:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this credential has too many streams")
+        try:
+            first = await asyncio.wait_for(anext(aiter(requests), None), Limits.hello_s)
+        except TimeoutError:
+            first = None
         if first is None or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a hello")
             return
         hello = first.hello
         if (hello.repo_id, hello.ref) != (self._repo_id, self._ref):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this hub serves another repository or ref")
-            return
-        host = _Host(text(hello.host), hello.have)
-        reader = asyncio.create_task(self._read(requests, host))
-        self.streams += 1
+        host = Host(credential, text(hello.host), hello.have)
+        reader = asyncio.ensure_future(self._read(requests, host))
+        self._hosts.add(host)
+        self._streams[credential.name] += 1
         try:
-            yield _HEARTBEAT
-            while not reader.done() and not self.draining:
-                published = self._published
-                tip = self.tip.commit
-                if tip and tip not in {host.have, host.offered}:
-                    host.offered = tip
-                    yield await self._offer(host.have, tip)
-                elif not await _first(wire.HEARTBEAT_S, published.wait(), reader):
-                    self._seen(host)
-                    yield _HEARTBEAT
+            await self._serve(host, context)
+        except TimeoutError:
+            self.counts["dropped"] += 1
+            log.warning("dropped %s: it does not read, or does not answer", host.name)
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
         finally:
-            self.streams -= 1
+            self._hosts.discard(host)
+            self._streams[credential.name] -= 1
             reader.cancel()
-            self._lost(host)
+            self.fleet.lost(host)
+        with suppress(asyncio.CancelledError):
+            if not reader.cancelled() and reader.done() and isinstance(reader.exception(), _TooManyError):
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many messages")
 
-    async def _read(self, requests: AsyncIterator[hub_pb2.FromHost], host: _Host) -> None:
-        async for message in requests:
-            kind = message.WhichOneof("message")
-            if kind == "report":
-                self._take(message.report, host)
-            elif kind == "have":
-                host.have = message.have.commit
+    async def _serve(self, host: Host, context: Any) -> None:
+        """Write offers and heartbeats.
 
-    def _take(self, report: hub_pb2.Report, host: _Host) -> None:
-        now = time.time()
-        boots = set()
-        for process in report.processes[:1000]:
-            clean(process)
-            process.host, process.seen_at = host.name, now
-            boots.add(process.boot)
-            if process.alive and process.condition != "STOPPED":
-                self._fleet[process.boot] = process
-            else:
-                self._fleet.pop(process.boot, None)
-        for boot in host.boots - boots:
-            self._fleet.pop(boot, None)
-        self._dirty |= boots | host.boots
-        host.boots = boots
-        self._touch()
+        Raises:
+            TimeoutError: the host does not read, or does not answer.
 
-    def _seen(self, host: _Host) -> None:
-        """The stream is up: its processes are known to be there, although nothing changed."""
-        now = time.time()
-        for boot in host.boots:
-            if process := self._fleet.get(boot):
-                process.seen_at = now
-
-    def _lost(self, host: _Host) -> None:
-        """Keep what a host said last, marked: it may serve on without a hub."""
-        for boot in host.boots:
-            if process := self._fleet.get(boot):
-                process.reason = "the host's stream ended; last known state"
-                self._dirty.add(boot)
-        self._touch()
-
-    async def _offer(self, have: str, tip: str) -> bytes:
-        """Serialise one offer, once for everybody in the same place."""
-        key = (have, tip)
-        task = self._offers.get(key)
-        if task is None:
-            task = self._offers[key] = asyncio.create_task(asyncio.to_thread(self._make_offer, have, tip))
-            if len(self._offers) > _OFFERS_KEPT:
-                self._offers.popitem(last=False)
-        try:
-            return await asyncio.shield(task)  # one stream that ends must not take the offer from the others
-        except Exception:
-            self._offers.pop(key, None)
-            raise
-
-    def _make_offer(self, have: str, tip: str) -> bytes:
-        pack = b""
-        if have:
+        """
+        await self._write(context, _HEARTBEAT)
+        while not host.gone and not self.draining:
+            host.wake.clear()
+            if host.wants(self._offered):
+                host.offered, host.offered_at, host.waiting = self._offered, time.monotonic(), True
+                self.counts["offers"] += 1
+                await self._write(context, await self._offers.offer(host.have, host.offered))
+                continue
             try:
-                pack = self._packer.build_pack(have, tip)
-            except LivecfgError as error:  # the client is on another branch, or far behind: it asks for objects
-                log.debug("no pack for an offer: %s", error)
-        return hub_pb2.Offer(tip=tip, pack=pack if len(pack) <= wire.INLINE_PACK_BYTES else b"").SerializeToString()
+                async with asyncio.timeout(wire.HEARTBEAT_S):
+                    await host.wake.wait()
+            except TimeoutError:
+                if host.waiting and time.monotonic() - host.offered_at > Limits.answer_s:
+                    raise
+                self.fleet.seen(host, time.time())
+                await self._write(context, _HEARTBEAT)
+
+    async def _write(self, context: Any, message: bytes) -> None:
+        async with asyncio.timeout(Limits.write_s):
+            await context.write(message)
+
+    async def _read(self, requests: AsyncIterator[hub_pb2.FromHost], host: Host) -> None:
+        bucket = _Bucket(Limits.messages_per_s, Limits.messages_burst)
+        try:
+            async for message in requests:
+                if not bucket.take():
+                    self.counts["throttled"] += 1
+                    raise _TooManyError
+                kind = message.WhichOneof("message")
+                if kind == "report":
+                    self.counts["reports"] += 1
+                    self.fleet.take(message.report, host, time.time())
+                elif kind == "have":
+                    host.answer(message.have.commit)
+        finally:
+            host.gone = True
+            host.wake.set()
 
     async def get_objects(self, request: hub_pb2.ObjectsRequest, context: Any) -> AsyncIterator[bytes]:
         """Send the pack from `have` to `want`, which must be the tip that was offered."""
-        if not request.want or request.want != self.tip.commit:
+        await self._admit(context, "agent")
+        if not self._bucket(context.peer()).take():
+            self.counts["throttled"] += 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests for objects: ask Git")
+        if not request.want or request.want != self._offered:
             await context.abort(grpc.StatusCode.NOT_FOUND, "only the newest revision can be had here")
+        pack = b""
         try:
-            pack = await asyncio.to_thread(self._packer.build_pack, request.have, request.want)
+            pack = await self._offers.pack(request.have, request.want)
+        except BusyError:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many ask at once: ask Git")
         except LivecfgError:
-            try:
-                pack = await asyncio.to_thread(self._packer.build_pack, "", request.want)
-            except LivecfgError:
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large for the hub: ask Git")
-                return
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large for the hub: ask Git")
         if len(pack) > wire.OBJECTS_BYTES:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large for the hub: ask Git")
+        self.counts["objects"] += 1
         for start in range(0, len(pack), _PART_BYTES):
             yield hub_pb2.ObjectsPart(data=pack[start : start + _PART_BYTES]).SerializeToString()
 
+    def _bucket(self, peer: str) -> _Bucket:
+        """The allowance of one connection."""
+        if len(self._objects) > 10_000:
+            self._objects = {name: bucket for name, bucket in self._objects.items() if not bucket.is_full}
+        return self._objects.setdefault(peer, _Bucket(Limits.objects_per_s, Limits.objects_burst))
+
     # --- the fleet ----------------------------------------------------------------------------------------------------
 
-    async def fleet(self, request: hub_pb2.FleetRequest, _context: Any) -> bytes:
+    async def ask_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> bytes:
         """Give what every process serves."""
-        return self._reply(request)
+        return self._reply(request, await self._admit(context, "viewer"))
 
-    async def watch_fleet(self, request: hub_pb2.FleetRequest, _context: Any) -> AsyncIterator[bytes]:
+    async def watch_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
         """Give it now and after every change."""
+        credential = await self._admit(context, "viewer")
         while not self.draining:
-            changed = self._changed
-            yield self._reply(request)
+            changed = self.fleet.changed
+            yield self._reply(request, credential)
             await changed.wait()
 
-    def _reply(self, request: hub_pb2.FleetRequest) -> bytes:
-        found = [p for p in self._fleet.values() if request.service in {"", p.service} and request.env in {"", p.env}]
-        found.sort(key=lambda p: (p.service, p.env, p.host, p.pid))
+    def _reply(self, request: hub_pb2.FleetRequest, credential: Credential) -> bytes:
+        found = self.fleet.find(request.service, request.env, credential)
         return hub_pb2.FleetReply(tip=self.tip, processes=found, refusals=self.refusals).SerializeToString()
 
-    def _touch(self) -> None:
-        if not self.draining:
-            event, self._changed = self._changed, asyncio.Event()
-            event.set()
+
+class _TooManyError(Exception):
+    """A client sends more than its share."""
 
 
-class _Host:
-    """One stream's end: what it has, what was offered, which processes it speaks for."""
+class _Bucket:
+    """A token bucket: `per_s` on average, `burst` at once."""
 
-    __slots__ = ("boots", "have", "name", "offered")
+    __slots__ = ("_at", "_burst", "_left", "_per_s")
 
-    def __init__(self, name: str, have: str) -> None:
-        self.name = name
-        self.have = have
-        self.offered = ""
-        self.boots: set[str] = set()
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._per_s, self._burst = per_s, burst
+        self._left, self._at = burst, time.monotonic()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing was taken for so long that it can be forgotten."""
+        return self._left + (time.monotonic() - self._at) * self._per_s >= self._burst
 
-_HEARTBEAT = hub_pb2.Offer(heartbeat=True).SerializeToString()
-
-
-async def _first(timeout_s: float, event: Any, reader: asyncio.Task[None]) -> bool:
-    """Wait for the event or the end of the reader; False when the time is up before either."""
-    waiting = asyncio.ensure_future(event)
-    try:
-        done, _ = await asyncio.wait({waiting, reader}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
-    finally:
-        waiting.cancel()
+    def take(self) -> bool:
+        """Take one; False when there is none."""
+        now = time.monotonic()
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

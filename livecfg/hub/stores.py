@@ -1,13 +1,14 @@
 """Hub stores: what was last known of every process, kept over a restart of the hub. It holds no configuration.
 
-One contract (`Store`), the kinds, one table by URL scheme. Writes come in batches, once a second.
+One contract (`Store`), the kinds, one table by URL scheme. Writes come in batches, once a second, from a thread: never on the
+hub's event loop.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from livecfg.errors import LivecfgError
@@ -15,6 +16,8 @@ from livecfg.hub._pb import hub_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    import psycopg
 
 
 class Store(Protocol):
@@ -83,25 +86,39 @@ class SqliteStore:
 
 
 class PostgresStore:
-    """PostgreSQL through psycopg (extra `postgres`): `postgresql://user@host/database`."""
+    """PostgreSQL through psycopg (extra `postgres`): `postgresql://user@host/database`; connects again when it was cut off."""
 
     def __init__(self, url: str) -> None:
         try:
             import psycopg  # noqa: PLC0415 - an optional extra
         except ImportError as error:
             raise LivecfgError("a postgresql:// store needs psycopg: pip install 'livecfg[postgres]'") from error
+        self._url = url
         try:
-            self._db = psycopg.connect(url, autocommit=True)
-            with self._db.transaction():
-                for statement in filter(str.strip, _SCHEMA.format(blob="BYTEA").split(";")):
-                    self._db.execute(statement)
+            self._db = self._connect()
         except psycopg.Error as error:
             raise LivecfgError(f"hub store: {type(error).__name__}: cannot use the database") from error
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        import psycopg  # noqa: PLC0415 - as above
+
+        db = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+        with db.transaction():
+            for statement in filter(str.strip, _SCHEMA.format(blob="BYTEA").split(";")):
+                db.execute(statement)
+        return db
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        """Give a connection that was not seen to break; what breaks now is tried again with the next batch."""
+        if self._db.broken or self._db.closed:
+            self._db = self._connect()
+        return self._db
 
     def put(self, processes: Iterable[hub_pb2.Process]) -> None:
         """Upsert in one statement."""
         rows = [(p.boot, p.seen_at, p.SerializeToString()) for p in processes]
-        with self._db.transaction(), self._db.cursor() as cursor:
+        db = self._connected()
+        with db.transaction(), db.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO livecfg_hub_processes VALUES (%s, %s, %s) "
                 "ON CONFLICT (boot) DO UPDATE SET seen_at = excluded.seen_at, report = excluded.report",
@@ -110,11 +127,11 @@ class PostgresStore:
 
     def remove(self, boots: Iterable[str]) -> None:
         """Delete in one statement."""
-        self._db.execute("DELETE FROM livecfg_hub_processes WHERE boot = ANY(%s)", (list(boots),))
+        self._connected().execute("DELETE FROM livecfg_hub_processes WHERE boot = ANY(%s)", (list(boots),))
 
     def all(self) -> list[hub_pb2.Process]:
         """Read everything."""
-        rows = self._db.execute("SELECT report FROM livecfg_hub_processes ORDER BY boot").fetchall()
+        rows = self._connected().execute("SELECT report FROM livecfg_hub_processes ORDER BY boot").fetchall()
         return [hub_pb2.Process.FromString(bytes(report)) for (report,) in rows]
 
     def close(self) -> None:

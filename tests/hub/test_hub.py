@@ -18,9 +18,11 @@ from pydantic import BaseModel
 
 from livecfg import Condition, GitSource, LiveConfig
 from livecfg.hub._pb import hub_pb2
+from livecfg.hub.access import ANYBODY, Credential
+from livecfg.hub.fleet import Fleet, Host
 from livecfg.hub.link import HubLink
+from livecfg.hub.offers import Offers
 from livecfg.hub.report import as_data, clean
-from livecfg.hub.service import HubService, _Host
 from livecfg.hub.stores import open_store
 from tests.simulator import ConfigRepo, GitHttpServer, make_tls
 
@@ -276,9 +278,9 @@ class OnePack:
 def test_a_stream_that_ends_while_an_offer_is_made_takes_it_from_nobody() -> None:
     async def main() -> bytes:
         packer = OnePack()
-        service = HubService(packer, open_store("sqlite://"), "0" * 32, "main")
-        first = asyncio.create_task(service._offer("a", "b"))
-        second = asyncio.create_task(service._offer("a", "b"))
+        offers = Offers(packer)
+        first = asyncio.create_task(offers.offer("a", "b"))
+        second = asyncio.create_task(offers.offer("a", "b"))
         await asyncio.sleep(0)
         first.cancel()
         packer.go.set()
@@ -287,20 +289,66 @@ def test_a_stream_that_ends_while_an_offer_is_made_takes_it_from_nobody() -> Non
     assert hub_pb2.Offer.FromString(asyncio.run(main())).pack == b"ab"
 
 
+def a_report(*boots: str, service: str = "checkout") -> hub_pb2.Report:
+    return hub_pb2.Report(processes=[hub_pb2.Process(boot=boot, alive=True, service=service) for boot in boots])
+
+
 def test_a_store_that_fails_once_is_written_later() -> None:
     async def main() -> list[hub_pb2.Process]:
         store = open_store("sqlite://")
-        service = HubService(OnePack(), store, "0" * 32, "main")
-        report = hub_pb2.Report(processes=[hub_pb2.Process(boot="a", alive=True)])
-        service._take(report, _Host("h", ""))
+        fleet = Fleet(store)
+        fleet.take(a_report("a"), Host(ANYBODY, "h", ""), 1000.0)
         put, store.put = store.put, None  # type: ignore[assignment, method-assign]
         with pytest.raises(TypeError):
-            service.flush()
+            await fleet.flush(1000.0)
         store.put = put  # type: ignore[method-assign]
-        service.flush()
+        await fleet.flush(1000.0)
         return store.all()
 
     assert [p.boot for p in asyncio.run(main())] == ["a"]
+
+
+def test_a_report_of_another_hosts_process_is_dropped() -> None:
+    async def main() -> tuple[list[tuple[str, str]], int]:
+        fleet = Fleet(open_store("sqlite://"))
+        mine, thief = Credential("mine", frozenset(("agent",))), Credential("thief", frozenset(("agent",)))
+        fleet.take(a_report("a"), Host(mine, "h", ""), 1.0)
+        fleet.take(a_report("a", "b"), Host(thief, "h", ""), 2.0)  # another credential, the same name
+        fleet.take(a_report("a"), Host(mine, "g", ""), 3.0)  # the same credential, another host
+        fleet.take(a_report("a"), Host(mine, "h", ""), 4.0)  # the host itself, on a new stream
+        return [(p.boot, p.credential) for p in fleet.find("", "", ANYBODY)], fleet.rejected
+
+    assert asyncio.run(main()) == ([("a", "mine"), ("b", "thief")], 2)
+
+
+def test_a_credential_with_a_service_reports_and_sees_that_service_only() -> None:
+    async def main() -> tuple[list[str], list[str]]:
+        fleet = Fleet(open_store("sqlite://"))
+        scoped = Credential("c", frozenset(("agent",)), service="checkout")
+        host = Host(scoped, "h", "")
+        fleet.take(a_report("a"), host, 1.0)
+        fleet.take(a_report("b", service="search"), host, 1.0)
+        fleet.take(a_report("c", service="search"), Host(ANYBODY, "i", ""), 1.0)
+        return [p.boot for p in fleet.find("", "", ANYBODY)], [p.boot for p in fleet.find("", "", scoped)]
+
+    # The second report of the same host replaces its first.
+    assert asyncio.run(main()) == (["c"], [])
+
+
+def test_a_host_that_came_back_on_a_new_stream_is_not_lost_with_the_old_one() -> None:
+    async def main() -> dict[str, int]:
+        fleet = Fleet(open_store("sqlite://"))
+        old, new = Host(ANYBODY, "h", ""), Host(ANYBODY, "h", "")
+        report = a_report("a")
+        report.processes[0].condition = "READY"
+        fleet.take(report, old, 1.0)
+        fleet.take(report, new, 2.0)
+        fleet.lost(old)
+        still = fleet.conditions()
+        fleet.lost(new)
+        return still | {"then " + name: count for name, count in fleet.conditions().items()}
+
+    assert asyncio.run(main()) == {"READY": 1, "then LOST": 1}
 
 
 def test_text_of_a_hostile_sender_is_made_printable_on_both_sides() -> None:

@@ -175,6 +175,7 @@ class Process(google.protobuf.message.Message):
     ALIVE_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     SEEN_AT_FIELD_NUMBER: builtins.int
+    CREDENTIAL_FIELD_NUMBER: builtins.int
     boot: builtins.str
     """16 hex digits, made anew in every process"""
     pid: builtins.int
@@ -183,6 +184,7 @@ class Process(google.protobuf.message.Message):
     region: builtins.str
     instance: builtins.str
     condition: builtins.str
+    """in the words of Status; LOST, set by the hub: no stream speaks for it any more"""
     reason: builtins.str
     applied_at: builtins.float
     """Unix seconds; 0: never"""
@@ -195,6 +197,8 @@ class Process(google.protobuf.message.Message):
     """set by the hub"""
     seen_at: builtins.float
     """set by the hub"""
+    credential: builtins.str
+    """set by the hub: whose report this is"""
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
@@ -234,9 +238,10 @@ class Process(google.protobuf.message.Message):
         alive: builtins.bool = ...,
         host: builtins.str = ...,
         seen_at: builtins.float = ...,
+        credential: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["applied", b"applied", "desired", b"desired"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alive", b"alive", "applied", b"applied", "applied_at", b"applied_at", "boot", b"boot", "checked_at", b"checked_at", "condition", b"condition", "desired", b"desired", "drift", b"drift", "env", b"env", "fetcher", b"fetcher", "host", b"host", "instance", b"instance", "labels", b"labels", "overrides", b"overrides", "pid", b"pid", "python", b"python", "reason", b"reason", "refusals", b"refusals", "region", b"region", "sdk", b"sdk", "seen_at", b"seen_at", "service", b"service"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alive", b"alive", "applied", b"applied", "applied_at", b"applied_at", "boot", b"boot", "checked_at", b"checked_at", "condition", b"condition", "credential", b"credential", "desired", b"desired", "drift", b"drift", "env", b"env", "fetcher", b"fetcher", "host", b"host", "instance", b"instance", "labels", b"labels", "overrides", b"overrides", "pid", b"pid", "python", b"python", "reason", b"reason", "refusals", b"refusals", "region", b"region", "sdk", b"sdk", "seen_at", b"seen_at", "service", b"service"]) -> None: ...
 
 global___Process = Process
 

@@ -1,0 +1,177 @@
+"""Fleet: the newest report of every process, whose it is, and when it was last heard of. It holds no configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from livecfg.hub._pb import hub_pb2
+from livecfg.hub.report import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from livecfg.hub.access import Credential
+    from livecfg.hub.stores import Store
+
+log = logging.getLogger(__name__)
+
+FORGET_S = 600.0
+LOST = "LOST"
+_PROCESSES_MOST = 1000
+
+
+class Host:
+    """One stream's end: who speaks, for which processes, what it has and what it was offered."""
+
+    __slots__ = ("boots", "credential", "gone", "have", "name", "offered", "offered_at", "waiting", "wake")
+
+    def __init__(self, credential: Credential, name: str, have: str) -> None:
+        self.credential = credential
+        self.name = name
+        self.have = have
+        self.offered = ""
+        self.offered_at = 0.0
+        self.waiting = False
+        """An offer went out and was not answered: nothing else is offered until it is."""
+        self.gone = False
+        self.wake = asyncio.Event()
+        self.boots: set[str] = set()
+
+    def wants(self, tip: str) -> bool:
+        """Whether this tip should be offered now."""
+        return bool(tip) and not self.waiting and tip not in {self.have, self.offered}
+
+    def answer(self, have: str) -> None:
+        """Take what the host says it has, after an offer."""
+        self.have, self.waiting = have, False
+        self.wake.set()
+
+
+class Fleet:
+    """Every process by boot id. Lives on the event loop; only `write` may run elsewhere."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, hub_pb2.Process] = {p.boot: p for p in store.all()}
+        self._speaker: dict[str, Host] = {}
+        self._dirty: set[str] = set(self._known)
+        for process in self._known.values():
+            process.condition = LOST  # until its host is back
+        self._changed = asyncio.Event()
+        self.rejected = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def take(self, report: hub_pb2.Report, host: Host, now: float) -> None:
+        """Take a host's report: of its own processes only, and only of the service its credential may speak for."""
+        boots = set()
+        for process in report.processes[:_PROCESSES_MOST]:
+            clean(process)
+            if not self._may_report(process, host):
+                self.rejected += 1
+                continue
+            process.host, process.credential, process.seen_at = host.name, host.credential.name, now
+            boots.add(process.boot)
+            self._speaker[process.boot] = host
+            if process.alive and process.condition != "STOPPED":
+                self._known[process.boot] = process
+            else:
+                self._forget(process.boot)
+        for boot in self._spoken_for(host.boots - boots, host):
+            self._forget(boot)
+        self._dirty |= boots | host.boots
+        host.boots = boots
+        self.touch()
+
+    def _may_report(self, process: hub_pb2.Process, host: Host) -> bool:
+        if host.credential.service not in {"", process.service}:
+            return False
+        known = self._known.get(process.boot)
+        if known is None or (known.credential, known.host) == (host.credential.name, host.name):
+            return True
+        log.warning("%s (%s) reported a process of %s: dropped", host.name, host.credential.name or "anybody", known.host)
+        return False
+
+    def seen(self, host: Host, now: float) -> None:
+        """The stream is up: its processes are known to be there, although nothing changed."""
+        for boot in host.boots:
+            if process := self._known.get(boot):
+                process.seen_at = now
+
+    def lost(self, host: Host) -> None:
+        """Keep what a host said last, marked: it may serve on without a hub."""
+        for boot in self._spoken_for(host.boots, host):
+            del self._speaker[boot]
+            if process := self._known.get(boot):
+                process.condition, process.reason = LOST, "the host's stream ended; last known state"
+                self._dirty.add(boot)
+        self.touch()
+
+    def _spoken_for(self, boots: set[str], host: Host) -> list[str]:
+        """Those of the boots that this very stream spoke for last: a host may have come back on another one."""
+        return [boot for boot in boots if self._speaker.get(boot) is host]
+
+    def _forget(self, boot: str) -> None:
+        self._known.pop(boot, None)
+        self._speaker.pop(boot, None)
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def find(self, service: str, env: str, credential: Credential) -> list[hub_pb2.Process]:
+        """Give the processes of a service and environment (empty: of all), as far as the credential may see them."""
+        mine = {"", credential.service}
+        found = [
+            p
+            for p in self._known.values()
+            if service in {"", p.service} and env in {"", p.env} and (credential.service == "" or p.service in mine)
+        ]
+        return sorted(found, key=lambda p: (p.service, p.env, p.host, p.pid))
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change; take it before asking."""
+        return self._changed
+
+    def touch(self) -> None:
+        """Wake whoever watches."""
+        event, self._changed = self._changed, asyncio.Event()
+        event.set()
+
+    def conditions(self) -> dict[str, int]:
+        """How many processes are in which condition."""
+        counts: dict[str, int] = {}
+        for process in self._known.values():
+            counts[process.condition] = counts.get(process.condition, 0) + 1
+        return counts
+
+    # --- keeping ------------------------------------------------------------------------------------------------------
+
+    async def flush(self, now: float) -> None:
+        """Write what changed to the store, off the loop, and forget processes not heard of for ten minutes.
+
+        What the store raises comes through; nothing is lost by it, and the next flush tries again.
+        """
+        gone = [boot for boot, p in self._known.items() if p.seen_at < now - FORGET_S]
+        for boot in gone:
+            self._forget(boot)
+        dirty, self._dirty = self._dirty | set(gone), set()
+        if gone:
+            self.touch()
+        if not dirty:
+            return
+        rows = [(boot, self._known[boot]) for boot in dirty if boot in self._known]
+        copies = [hub_pb2.Process.FromString(p.SerializeToString()) for _, p in rows]
+        try:
+            await asyncio.to_thread(self._write, copies, [boot for boot in dirty if boot not in self._known])
+        except BaseException:
+            self._dirty |= dirty
+            raise
+
+    def _write(self, rows: list[hub_pb2.Process], removed: Iterable[str]) -> None:
+        if rows:
+            self._store.put(rows)
+        if removed := list(removed):
+            self._store.remove(removed)

@@ -1,0 +1,140 @@
+"""Following: the hub's own mirror and walk, on a thread of its own.
+
+A new tip is offered before it is judged and before it is written: applications judge for themselves, and the hub's walk is there
+to tell people what they will see.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from livecfg.errors import FetchError, LivecfgError, RefusedError
+from livecfg.git.mirror import Mirror
+from livecfg.git.watch import Watcher
+from livecfg.git.writeback import WriteBack
+from livecfg.hub._pb import hub_pb2
+from livecfg.hub.offers import make_offer
+from livecfg.trust.root import TrustedRoot
+from livecfg.trust.verify import Trusted, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from livecfg.git.source import GitSource
+    from livecfg.refusal import Refusal
+    from livecfg.revision import Candidate
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_MOST_S = 60.0
+
+
+class Following:
+    """Follows `source` until `stop`. `offer(tip, have, offer)` and `publish(commit, refusals)` are called on its thread."""
+
+    def __init__(self, source: GitSource, home: Path, trusted_root: bytes, poll_interval_s: float) -> None:
+        self.mirror = Mirror(home, source).open()
+        self.root = TrustedRoot.parse(trusted_root, "trusted_root")
+        self.answered_at: float | None = None
+        """When the remote last answered, by the monotonic clock."""
+        self.failures = 0
+        self.refusals: tuple[Refusal, ...] = ()
+        self._source = source
+        self._poll_interval_s = poll_interval_s
+        self._disk = WriteBack(self.mirror)
+        self._trusted = Trusted.start(self.root, source.ref)
+        if kept := self.mirror.load_state("hub"):
+            try:
+                self._trusted = Trusted.from_state(self.root, source.ref, json.loads(kept))
+            except (ValueError, KeyError, TypeError):
+                log.warning("the remembered state is of another root: verifying from the anchor")
+        self._remembered: object = None
+        self._offered = ""
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._watcher = Watcher(self._watched(), self.look)
+        self._thread: threading.Thread | None = None
+
+    def start(self, offer: Callable[[str, str, bytes], object], publish: Callable[..., object]) -> None:
+        """Begin, on a thread."""
+        self._watcher.start()
+        self._thread = threading.Thread(target=self._run, args=(offer, publish), name="livecfg-follow", daemon=True)
+        self._thread.start()
+
+    def look(self) -> None:
+        """Somebody says that there may be something new: a hint, no more."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End within seconds, what was fetched written."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+            self._watcher.stop()
+        self._disk.close()
+        self.mirror.close()
+
+    def _watched(self) -> list[Path]:
+        """The refs of a remote that is a folder of this machine; nothing else tells by itself."""
+        if self._source.scheme != "file":
+            return []
+        remote = Path(self._source.url.removeprefix("file://"))
+        folders = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
+        return [f / "refs" / "heads" / Path(self._source.ref).parent for f in folders] + folders
+
+    def _run(self, offer: Callable[[str, str, bytes], object], publish: Callable[..., object]) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                self._round(offer, publish)
+                self.failures = 0
+            except LivecfgError as error:
+                self.failures += 1
+                if self.failures == 1:
+                    log.warning("cannot follow: %s", error)
+            except Exception:  # a fault of ours must not end the hub
+                log.exception("unexpected error while following")
+                self.failures += 1
+            self._wake.wait(self._delay_s())
+
+    def _delay_s(self) -> float:
+        jitter = 0.8 + 0.4 * random.random()  # noqa: S311 - several hubs should not ask a remote in step
+        return float(min(_BACKOFF_MOST_S, self._poll_interval_s * 2.0 ** min(self.failures, 10)) * jitter)
+
+    def _round(self, offer: Callable[[str, str, bytes], object], publish: Callable[..., object]) -> None:
+        candidate = self.mirror.fetch(since=None)
+        self.answered_at = time.monotonic()
+        if candidate is None:
+            raise FetchError("the remote has no such ref yet")
+        if candidate.tip != self._offered:
+            made = make_offer(self.mirror, self._offered, candidate.tip) if self._offered else b""
+            offer(candidate.tip, self._offered, made)
+            self._offered = candidate.tip
+        publish(self._judge(candidate), self.refusals)
+        self._disk.promote()
+        good = self._trusted.good
+        if good is not None and good != self._remembered:
+            self._disk.save_state("hub", json.dumps(self._trusted.as_state()).encode(), good.position)
+            self._remembered = good
+
+    def _judge(self, candidate: Candidate) -> hub_pb2.Commit:
+        """Walk to the tip; give it with its position, -1 when the walk skipped it."""
+        good = self._trusted.good
+        if good is None or candidate.tip != good.commit:
+            try:
+                walk = verify(candidate, self._trusted, time.time())
+                self._trusted, self.refusals = walk.trusted, walk.skipped
+            except RefusedError as error:
+                self.refusals = error.refusals
+            good = self._trusted.good
+        else:
+            self.refusals = ()
+        position = good.position if good is not None and good.commit == candidate.tip else -1
+        return hub_pb2.Commit(ref=candidate.ref, commit=candidate.tip, position=position)

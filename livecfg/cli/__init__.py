@@ -26,10 +26,13 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "set": ("change:set_", "Edit one key (comments kept), check it, commit and sign"),
         "commit": ("change:commit", "Check the working tree, then make a signed commit"),
         "adopt": ("change:adopt", "Vouch for a landed or skipped commit by name"),
+        "approve": ("approve:approve", "Sign that you approve a branch, before it is merged"),
+        "rollback": ("rollback:rollback", "Preview, then take a commit back with a signed one that says why"),
     },
     "Check": {
         "check": ("check:check", "Everything CI needs: syntax, schema, policy, flags"),
         "verify": ("verify:verify", "Verify signatures and policy of commits, offline"),
+        "policy": ("policy:policy", "Show and test the policy; explain what it says of a commit"),
         "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
         "root": ("keys:root", "Write the trusted root file for applications"),
     },

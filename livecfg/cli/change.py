@@ -191,16 +191,21 @@ def _show(output: str, command: str, commit_id: str, waits: tuple[Refusal, ...],
 
 def with_trailers(draft: Draft, message: str, *trailers: str) -> str:
     """Add the trailers, and the one that names repository and branch, so that the signature counts only here."""
-    from livecfg.trust.commits import trailers as trailers_of
+    from livecfg.trust.approvals import BIND
     from livecfg.trust.policy import load_policy
 
-    lines = list(trailers)
     try:
         repo_id = load_policy(draft.clone, draft.tree()).file.repo_id
-        lines.append(f"Livecfg-Ref: {repo_id} {draft.branch}")
-    except RefusedError:
-        pass  # a tree without a policy that holds: the checks say so
+    except RefusedError:  # a tree without a policy that holds: the checks say so
+        return joined(message, *trailers)
+    return joined(message, *trailers, f"{BIND}: {repo_id} {draft.branch}")
+
+
+def joined(message: str, *trailers: str) -> str:
+    """Add trailers to a message, in the last paragraph when that has nothing else."""
+    from livecfg.trust.commits import trailers as trailers_of
+
     message = message.rstrip("\n")
     last = message.rpartition("\n\n")[2]
     own = "\n\n" in message and len(trailers_of(message)) == last.count("\n") + 1
-    return message + ("\n" if own else "\n\n") + "\n".join(lines) if lines else message
+    return message + ("\n" if own else "\n\n") + "\n".join(trailers) if trailers else message

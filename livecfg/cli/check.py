@@ -52,6 +52,7 @@ def find_faults(
 ) -> tuple[list[Refusal], list[str]]:
     """Give every fault of a tree, each once, and the `service/env` that were looked at."""
     from livecfg.cli.effective import processes_in, snapshot_of
+    from livecfg.cli.policy import run_tests, test_faults
     from livecfg.errors import RefusedError
     from livecfg.refusal import Code
     from livecfg.trust.policy import load_policy
@@ -62,7 +63,7 @@ def find_faults(
     scopes: list[str] = []
     try:
         check_tree(objects, tree, None)
-        load_policy(objects, tree)
+        found |= dict.fromkeys(test_faults(run_tests(objects, tree, load_policy(objects, tree)) or []))
     except TreeFaultError as error:
         found[Refusal(Code.TREE_HYGIENE, str(error))] = None
     except RefusedError as error:

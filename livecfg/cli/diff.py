@@ -9,6 +9,7 @@ import click
 
 from livecfg.cli.clone import Clone
 from livecfg.cli.output import Exit, envelope, output_option, style
+from livecfg.refusal import printable
 
 if TYPE_CHECKING:
     from livecfg.layers import Process
@@ -24,26 +25,21 @@ _ABSENT = object()
 @output_option("json")
 def diff(revisions: str, service: str, env: str, output: str) -> None:
     """Show the effective difference A..B per service and env (A alone: against the files here). Exit 1: there is one."""
-    from livecfg.cli.effective import processes_in
     from livecfg.cli.files import files_here
 
     clone = Clone()
     before, dots, after = revisions.partition("..")
-    old = _Side(clone, clone.commit(clone.resolve(before or "HEAD")).tree)
-    new = _Side(clone, clone.commit(clone.resolve(after or "HEAD")).tree) if dots else _Side(*files_here(clone.root))
-    known = {(p.service, p.env): p for side in (old, new) for p in processes_in(side.objects, side.tree, service, env)}
-    changes = [
-        row for _, process in sorted(known.items()) for row in _changes(process, old.meaning(process), new.meaning(process))
-    ]
+    old = Side(clone, clone.commit(clone.resolve(before or "HEAD")).tree)
+    new = Side(clone, clone.commit(clone.resolve(after or "HEAD")).tree) if dots else Side(*files_here(clone.root))
+    changes = changes_between(old, new, service, env)
     if output == "json":
         envelope("diff", changes, ok=not changes)
-    for c in changes if output == "text" else []:
-        was, now = (_shown(c, side) for side in ("old", "new"))
-        click.echo(f"{c['service']}/{c['env']}  {c['key']}: {style(was, fg='red')} → {style(now, fg='green')}")
+    else:
+        show_changes(changes)
     raise SystemExit(int(Exit.FINDINGS if changes else Exit.OK))
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """One of the two trees."""
 
     objects: Objects
@@ -69,6 +65,23 @@ class _Side(NamedTuple):
         from livecfg.document import read
 
         return read(self.objects.read(blob, "blob"), path).value
+
+
+def changes_between(old: Side, new: Side, service: str = "", env: str = "") -> list[dict[str, Any]]:
+    """Give every difference for every service and env that either side knows."""
+    from livecfg.cli.effective import processes_in
+
+    known = {(p.service, p.env): p for side in (old, new) for p in processes_in(side.objects, side.tree, service, env)}
+    processes = [process for _, process in sorted(known.items())]
+    return [row for process in processes for row in _changes(process, old.meaning(process), new.meaning(process))]
+
+
+def show_changes(changes: list[dict[str, Any]], *, err: bool = False) -> None:
+    """Print differences, one a line."""
+    for c in changes:
+        was, now = (_shown(c, side) for side in ("old", "new"))
+        text = f"{c['service']}/{c['env']}  {printable(c['key'])}: {style(was, fg='red')} → {style(now, fg='green')}"
+        click.echo(text, err=err)
 
 
 def _changes(process: Process, old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:

@@ -38,16 +38,19 @@ class Made:
 
 
 class Draft:
-    """What the next commit of a clone's branch will hold: what the index holds and what is added; `empty`: HEAD's own tree."""
+    """What the next commit of HEAD's branch will hold: what the index holds and what is put into it.
 
-    def __init__(self, clone: Clone, *, empty: bool = False) -> None:
+    `empty`: the branch's own tree, whatever the index holds; then `branch` may be another one, by its full name.
+    """
+
+    def __init__(self, clone: Clone, *, empty: bool = False, branch: str = "") -> None:
         from dulwich.file import FileLocked
 
         self.clone = clone
-        self.branch = clone.branch()
-        self.parent = clone.head()
+        self.branch = branch or clone.branch()
+        self.parent = clone.resolve(branch) if branch else clone.head()
         self._empty = empty
-        self._files: dict[str, bytes] = {}
+        self._files: dict[str, bytes | None] = {}
         self._index_path = clone.repo.index_path()
         if os.path.exists(lock := self._index_path + ".lock"):  # noqa: PTH110 - dulwich's paths are text
             raise FileLocked(self._index_path, lock)
@@ -85,6 +88,11 @@ class Draft:
 
         self._files[path] = data
         self._index[path.encode()] = IndexEntry(0, 0, 0, 0, 0o100644, 0, 0, 0, self._blob(path, data))
+
+    def remove(self, path: str) -> None:
+        """Let there be no file at `path`."""
+        self._files[path] = None
+        del self._index[path.encode()]
 
     def add_everything(self) -> None:
         """Take in all that differs in the working tree, as `git add -A` does."""
@@ -162,6 +170,8 @@ class Draft:
             try:
                 for path, data in self._files.items():
                     _write(self.clone, path, data)
+                    if data is None:
+                        continue
                     status = (self.clone.root / path).lstat()
                     self._index[path.encode()] = index_entry_from_stat(status, self._entry(path).sha)
                 index.clear()

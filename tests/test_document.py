@@ -92,7 +92,7 @@ def test_scalars_follow_the_core_schema_of_yaml_1_2() -> None:
 )
 def test_yaml_that_readers_understand_differently_is_refused_where_it_stands(
     data: bytes, expected: tuple[Code, int, int]
-) -> None:  # noqa: E501 - a sentence
+) -> None:
     got = fault(data)
     assert got[0] == expected[0]
     if expected[0] is not Code.SYNTAX:  # where a syntax error is found is the YAML library's own choice
@@ -143,7 +143,7 @@ plain = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**63)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8),  # noqa: E501 - one strategy
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=20,
 )

@@ -11,6 +11,7 @@ from livecfg.client import LiveConfig
 from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.flags.context import EvaluationContext
 from livecfg.flags.evaluate import Evaluation, Reason
+from livecfg.flagset import Flag, FlagSet
 from livecfg.git.source import GitSource, UnsafeNoVerification
 from livecfg.origin import Origin
 from livecfg.refusal import Refusal
@@ -24,6 +25,8 @@ __all__ = [
     "Evaluation",
     "EvaluationContext",
     "FetchError",
+    "Flag",
+    "FlagSet",
     "GitSource",
     "LiveConfig",
     "LivecfgError",

@@ -20,6 +20,8 @@ from pydantic import BaseModel
 
 from livecfg.environment import Environment, instance_name, read_environment
 from livecfg.errors import LivecfgError
+from livecfg.flagset import FlagSet
+from livecfg.flagset import declared as declarations
 from livecfg.follower import Follower, Hooks, Timing
 from livecfg.revision import Revision
 from livecfg.signals import Signals
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=BaseModel)
 A = TypeVar("A", bound=BaseModel)
 T = TypeVar("T")
+S = TypeVar("S", bound="FlagSet")
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _all: weakref.WeakSet[LiveConfig[Any]] = weakref.WeakSet()
@@ -186,9 +189,26 @@ class LiveConfig(Generic[M]):
             LivecfgError: after the first read.
 
         """
-        self._check_not_started("flag", key)
-        self._flags[key] = default
+        self._declare(key, default)
         return FlagAccessor(key, default)
+
+    def flags(self, declared: type[S]) -> type[S]:
+        """Declare all flags of a FlagSet, as a decorator of the class: every load checks them; `Flags(view)` reads them.
+
+        Raises:
+            LivecfgError: after the first read; a flag that was declared with another type.
+
+        """
+        for key, flag in declarations(declared).items():
+            self._declare(key, flag.default)
+        return declared
+
+    def _declare(self, key: str, default: object) -> None:
+        self._check_not_started("flag", key)
+        known = self._flags.setdefault(key, default)
+        if type(known) is not type(default):
+            kinds = f"{type(known).__name__} and as {type(default).__name__}"
+            raise LivecfgError(f"the flag {key!r} is declared as {kinds}; a flag has one type")
 
     def split(self, name: str, model: type[A]) -> SplitAccessor[A]:
         """Declare a split: every load checks that it exists and that every arm fits `model`; `accessor(view)` gives the Arm.

@@ -219,10 +219,30 @@ class _Load(Generic[M]):
                     self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
                 flags[key], owner[key] = flag, path
         flags = self._under_experiments(flags)
-        self.faults += _undeclared(self.scope.flags, flags)
+        self.faults += self._undeclared(flags, owner)
         for key in self.scope.killed & flags.keys():
             flags[key] = disabled(flags[key])
         return flags
+
+    def _undeclared(self, flags: Mapping[str, CompiledFlag], owner: Mapping[str, str]) -> list[Refusal]:
+        """Faults of the flags that the application's code declares: missing, or of another type."""
+        faults = []
+        for key, default in sorted(self.scope.flags.items()):
+            flag = flags.get(key)
+            if flag is None:
+                message = f"the application declares the flag {key!r}, which is in no file"
+                faults.append(Refusal(Code.FLAG_REFERENCE, message, advice="add it under flags/, or remove the declaration"))
+                continue
+            wrong = next((name for name, value in flag.variants.items() if not _fits(default, value)), None)
+            if wrong is not None:
+                path = owner[key]
+                document = read(self.objects.read(self.parts.flags[path][0], "blob"), path)
+                message = f"the application declares the flag {key!r} as {type(default).__name__}; this variant is none"
+                advice = "change the variant or the declaration"
+                faults.append(
+                    document.refusal(Code.FLAG_REFERENCE, (*flag.definition.loc, "variants", wrong), message, advice=advice)
+                )
+        return faults
 
     def _under_experiments(self, flags: dict[str, CompiledFlag]) -> dict[str, CompiledFlag]:
         """Apply the experiments of this process to the flags they name."""
@@ -304,20 +324,6 @@ def _whole(document: Document) -> Document:
 
 def _same(old: tuple[Document, ...], new: list[Document]) -> bool:
     return all(a is b for a, b in zip(old, new, strict=True))
-
-
-def _undeclared(declared: Mapping[str, object], flags: Mapping[str, CompiledFlag]) -> list[Refusal]:
-    """Faults of the flags that the application's code declares: missing, or of another type."""
-    faults = []
-    for key, default in sorted(declared.items()):
-        flag = flags.get(key)
-        if flag is None:
-            message = f"the application declares the flag {key!r}, which is in no file"
-            faults.append(Refusal(Code.FLAG_REFERENCE, message, advice="add it under flags/, or remove the declaration"))
-        elif not all(_fits(default, value) for value in flag.variants.values()):
-            message = f"the flag {key!r} has variants that are not of the declared type {type(default).__name__}"
-            faults.append(Refusal(Code.FLAG_REFERENCE, message, advice="change the variants or the declaration"))
-    return faults
 
 
 def _fits(default: object, value: object) -> bool:

@@ -19,6 +19,7 @@ from benchmarks.figures import Figure, interleaved_ns, ratio, show
 from livecfg.document import Document, DocumentLimits, read
 from livecfg.flags.evaluate import Evaluation, Reason
 from livecfg.flags.flag import CompiledFlag, compile_flags
+from livecfg.flags.targeting import Dialect
 from livecfg.testing import snapshot
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _clock() -> int:
 
 
 def _compile(document: Document, before: dict[str, CompiledFlag] | None = None) -> dict[str, CompiledFlag]:
-    return compile_flags(document, fractional="v2", gate="strict", static={}, clock=_clock, before=before)
+    return compile_flags(document, Dialect("v2", "strict", {}, {}, _clock), before)
 
 
 def _compile_ms(document: Document, before: dict[str, CompiledFlag] | None) -> float:

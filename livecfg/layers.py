@@ -113,6 +113,7 @@ class ScopeLimits(BaseModel, frozen=True, extra="forbid"):
     file_bytes: Size = 1 << 20
     scope_files: Annotated[int, Field(gt=0)] = 10_000
     scope_bytes: Size = 64 << 20
+    segment_bytes: Size = 16 << 20
     depth: Annotated[int, Field(gt=0, le=32)] = 32
 
     def lowered_by(self, other: ScopeLimits) -> ScopeLimits:
@@ -128,6 +129,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     flags: list[Glob] = []
     splits: list[Glob] = []
     experiments: list[Glob] = []
+    segments: list[Glob] = []
     files: dict[str, FilePath] = {}
     fractional: Literal["v2", "v3"] = "v2"
     gate: Literal["strict", "flagd"] = "strict"

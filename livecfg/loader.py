@@ -25,15 +25,18 @@ from livecfg.trust.tree import lookup
 from livecfg.validation import validate, validate_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
+    from livecfg.flags.targeting import Dialect
     from livecfg.revision import Objects, Revision
     from livecfg.trust.verify import VerifiedCommit
 
 MANIFEST_PATH = "livecfg.yaml"
 M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class _Load(Generic[M]):
         self.reading = Reading(self.objects, self.tree, self.scope.process, limits, self.parts, self.old)
         self.faults = self.reading.faults
         config = self._config()
+        self.segments = self._segments()
         flags = self._flags()
         splits, arms = self._splits()
         files = self._files()
@@ -192,27 +196,58 @@ class _Load(Generic[M]):
 
     # --- flags, splits, files -----------------------------------------------------------------------------------------
 
+    def _segments(self) -> dict[str, Segment]:
+        """The segments of this process, by the name that a rule refers to them with."""
+        if not self.manifest.segments:
+            return {}
+        from livecfg.flags.segment import ENDING, PREFIX, read_segment  # noqa: PLC0415 - keeps `import livecfg` light
+
+        most = self.scope.limits.lowered_by(self.manifest.limits).segment_bytes
+        old = self.old.segments if self.old is not None else {}
+        segments: dict[str, Segment] = {}
+        owner: dict[str, str] = {}
+        for path, blob in self.reading.documents(self.manifest.segments, (ENDING,)):
+            made = self.reading.made(path, blob, old, self.parts.segments, lambda d, p=path, b=blob: read_segment(d, p, b, most))  # type: ignore[misc]  # bound now
+            if made is None:
+                continue
+            if PREFIX + made.name in segments:
+                message = f"the segment {made.name!r} stands in {owner[made.name]} too"
+                self.faults.append(Refusal(Code.SEGMENT_INVALID, message, path=path, advice="rename one of them"))
+            segments[PREFIX + made.name], owner[made.name] = made, path
+        return segments
+
+    def _with_same_segments(
+        self, old: Mapping[str, tuple[str, V]], dialects: Callable[[V], Sequence[Dialect]]
+    ) -> Mapping[str, tuple[str, V]]:
+        """Leave out what was made with a segment that is another now."""
+        if self.old is None or {path: blob for path, (blob, _) in self.old.segments.items()} == {
+            path: blob for path, (blob, _) in self.parts.segments.items()
+        }:
+            return old
+        from livecfg.flags.segment import Segment  # noqa: PLC0415 - keeps `import livecfg` light
+
+        def same(dialect: Dialect) -> bool:
+            return all(self.segments.get(n) == s for n, s in dialect.evaluators.items() if isinstance(s, Segment))
+
+        return {path: known for path, known in old.items() if all(map(same, dialects(known[1])))}
+
     def _flags(self) -> dict[str, CompiledFlag]:
         from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
+        from livecfg.flags.targeting import Dialect  # noqa: PLC0415 - as above
 
         manifest, static = self.manifest, self.scope.process.attributes
+        dialect = Dialect(manifest.fractional, manifest.gate, static, self.segments, self.scope.clock)
         old = self.old.flags if self.old is not None and self.old.manifest[0] == self.parts.manifest[0] else {}
+        same = self._with_same_segments(old, lambda made: [flag.dialect for flag in made.values()])
 
         def compile_(document: Document) -> dict[str, CompiledFlag]:
             before = old.get(document.path)
-            return compile_flags(
-                document,
-                fractional=manifest.fractional,
-                gate=manifest.gate,
-                static=static,
-                clock=self.scope.clock,
-                before=before[1] if before is not None else None,
-            )
+            return compile_flags(document, dialect, before[1] if before is not None else None)
 
         flags: dict[str, CompiledFlag] = {}
         owner: dict[str, str] = {}
         for path, blob in self.reading.documents(manifest.flags):
-            for key, flag in (self.reading.product(path, blob, old, self.parts.flags, compile_) or {}).items():
+            for key, flag in (self.reading.product(path, blob, same, self.parts.flags, compile_) or {}).items():
                 if key in flags:
                     advice = "keep it in one of them"
                     message = f"the flag {key!r} stands in {owner[key]} too"
@@ -257,7 +292,8 @@ class _Load(Generic[M]):
         if self.faults or not documents:
             return flags
         try:
-            return apply_experiments(documents, flags, static=self.scope.process.attributes, clock=self.scope.clock)
+            static = self.scope.process.attributes
+            return apply_experiments(documents, flags, static=static, clock=self.scope.clock, segments=self.segments)
         except RefusedError as error:
             self.faults += error.refusals
             return flags
@@ -266,7 +302,7 @@ class _Load(Generic[M]):
         splits: dict[str, CompiledSplit] = {}
         arms: dict[str, dict[str, Arm[Any]]] = {}
         owner: dict[str, str] = {}
-        old = self.old.splits if self.old is not None else {}
+        old = self._with_same_segments(self.old.splits if self.old is not None else {}, lambda made: [made[0].dialect])
         for path, blob in self.reading.documents(self.manifest.splits):
             product = self.reading.product(path, blob, old, self.parts.splits, self._read_split)
             if product is None:
@@ -287,7 +323,8 @@ class _Load(Generic[M]):
     def _read_split(self, document: Document) -> tuple[CompiledSplit, dict[str, Arm[Any]]]:
         from livecfg.flags.split import compile_split  # noqa: PLC0415 - keeps `import livecfg` light
 
-        split = compile_split(document, static=self.scope.process.attributes, clock=self.scope.clock)
+        static = self.scope.process.attributes
+        split = compile_split(document, static=static, clock=self.scope.clock, segments=self.segments)
         model = self.scope.splits.get(split.name)
         if model is None:
             return split, {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
     from livecfg.layers import Manifest, Merged
     from livecfg.revision import Objects
@@ -31,6 +32,7 @@ class Parts:
     listings: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
     layers: dict[str, tuple[str, Document]] = field(default_factory=dict)
     flags: dict[str, tuple[str, dict[str, CompiledFlag]]] = field(default_factory=dict)
+    segments: dict[str, tuple[str, Segment]] = field(default_factory=dict)
     experiments: dict[str, tuple[str, Document]] = field(default_factory=dict)
     splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)

@@ -47,13 +47,13 @@ class Reading:
         path = self._process.expand(template)
         return None if path is None else (path, lookup(self._objects, self._tree, path))
 
-    def documents(self, globs: list[str]) -> list[tuple[str, str]]:
+    def documents(self, globs: list[str], endings: tuple[str, ...] = _DOCUMENTS) -> list[tuple[str, str]]:
         """(path, blob id) of every document that the globs name for this process, each once, sorted."""
         found: dict[str, str] = {}
         for glob in globs:
             path = self._process.expand(glob)
             if path is not None:
-                found |= {p: blob for p, blob in self._listing(path) if p.endswith(_DOCUMENTS)}
+                found |= {p: blob for p, blob in self._listing(path) if p.endswith(endings)}
         return sorted(found.items())
 
     def _listing(self, glob: str) -> tuple[tuple[str, str], ...]:
@@ -82,14 +82,25 @@ class Reading:
         make: Callable[[Document], V],
     ) -> V | None:
         """Give what `make` gives for a document, or gave for the same bytes last time; its faults are collected."""
+        limits = DocumentLimits(size_bytes=self._limits.file_bytes, depth=self._limits.depth)
+        return self.made(path, blob, old, new, lambda data: make(read(data, path, limits, _TAGS)))
+
+    def made(
+        self,
+        path: str,
+        blob: str,
+        old: Mapping[str, tuple[str, V]],
+        new: dict[str, tuple[str, V]],
+        make: Callable[[bytes], V],
+    ) -> V | None:
+        """Give what `make` gives for the bytes of a file, or gave for the same bytes last time; its faults are collected."""
         known = old.get(path)
         if known is None or known[0] != blob:
             data = self._objects.read(blob, "blob")
-            limits = DocumentLimits(size_bytes=self._limits.file_bytes, depth=self._limits.depth)
             if not self._spend(path, len(data)):
                 return None
             try:
-                known = blob, make(read(data, path, limits, _TAGS))
+                known = blob, make(data)
             except RefusedError as error:
                 self.faults += error.refusals
                 return None

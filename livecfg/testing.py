@@ -20,10 +20,11 @@ from livecfg.signals import Signals
 from livecfg.snapshot import Arm, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from livecfg.client import LiveConfig
     from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
     from livecfg.snapshot import Recorder
 
@@ -102,16 +103,20 @@ def snapshot(
     gate: Literal["strict", "flagd"] = "strict",
     fractional: Literal["v2", "v3"] = "v2",
     clock: Callable[[], int] = lambda: 0,
+    segments: Mapping[str, Collection[str]] | None = None,
 ) -> Snapshot[Any]:
     """Load one flag document (YAML or JSON text, or a mapping) without a repository, as a load of a revision would.
 
-    `clock` gives Unix seconds for `$flagd.timestamp`.
+    `clock` gives Unix seconds for `$flagd.timestamp`; `segments` gives members by name.
 
     Raises:
         RefusedError: every fault of the document, with line and column.
 
     """
-    made = _compile(flags, gate, fractional, clock) if flags is not None else {}
+    from livecfg.flags.segment import PREFIX, Segment  # noqa: PLC0415 - as the loader: only who has flags pays for them
+
+    known = {PREFIX + name: Segment(name, str(hash(frozenset(members))), members) for name, members in (segments or {}).items()}
+    made = _compile(flags, gate, fractional, clock, known) if flags is not None else {}
     return Snapshot(
         TEST_REVISION,
         _Nothing(),
@@ -129,15 +134,17 @@ def _compile(
     gate: Literal["strict", "flagd"],
     fractional: Literal["v2", "v3"],
     clock: Callable[[], int],
+    segments: Mapping[str, Segment],
 ) -> dict[str, CompiledFlag]:
     from livecfg.flags.flag import compile_flags  # noqa: PLC0415 - as the loader: only who has flags pays for them
+    from livecfg.flags.targeting import Dialect  # noqa: PLC0415 - as above
 
     if isinstance(flags, str):
         flags = flags.encode()
     path = "flags.yaml"
     if not isinstance(flags, bytes):
         flags, path = json.dumps(dict(flags)).encode(), "flags.json"
-    return compile_flags(read(flags, path), fractional=fractional, gate=gate, static={}, clock=clock)
+    return compile_flags(read(flags, path), Dialect(fractional, gate, {}, segments, clock))
 
 
 def _config(live: LiveConfig[M], config: M | Mapping[str, Any] | None, around: Snapshot[M] | None) -> M:
@@ -163,7 +170,7 @@ def _fixed_flags(live: LiveConfig[Any], flags: Mapping[str, Any]) -> dict[str, C
     if not flags:
         return {}
     fixed = {k: {"state": "ENABLED", "variants": {"test": v}, "defaultVariant": "test"} for k, v in flags.items()}
-    return _compile({"flags": fixed}, "strict", "v2", lambda: 0)
+    return _compile({"flags": fixed}, "strict", "v2", lambda: 0, {})
 
 
 def _split(name: str, arm: str) -> CompiledSplit:

@@ -185,6 +185,11 @@ CODES: dict[Code, Row] = {
         "The rule would give nothing for every caller.",
         "Mend the operands at the place named.",
     ),
+    Code.SEGMENT_INVALID: Row(
+        "The file of a segment is malformed, or its name stands twice.",
+        "A member that is not what it seems would leave somebody out, or let somebody in.",
+        "Write one member to a line, in plain text, each once.",
+    ),
     Code.SPLIT_INVALID: Row(
         "A split is malformed.",
         "Weights that do not fit would move units to other arms than planned.",

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from livecfg.errors import RefusedError
 from livecfg.flags.compiled import CompiledFlag, Definition, compiled
 from livecfg.flags.fractions import Drawn
+from livecfg.flags.segment import Segment, named
 from livecfg.flags.split import Name, Weight, check_rules, draw, without
 from livecfg.flags.targeting import Dialect
 from livecfg.refusal import Code, Refusal
@@ -98,6 +99,7 @@ class CompiledExperiment(NamedTuple):
 
     model: Experiment
     holdout_percent: int
+    segments: Mapping[str, Segment]
 
     def takes_part(self) -> dict[str, Any]:
         """Write the condition that a unit takes part."""
@@ -123,7 +125,8 @@ class CompiledExperiment(NamedTuple):
         merged = {**definition.metadata, "experiment": self.model.experiment, **layer}
         rule = self.targeting(definition.targeting or None)
         at = (*definition.loc, "targeting", "if", 1)
-        return compiled(definition._replace(targeting=rule, metadata=merged, split_at=at), flag.dialect)
+        dialect = flag.dialect._replace(evaluators={**flag.dialect.evaluators, **self.segments})
+        return compiled(definition._replace(targeting=rule, metadata=merged, split_at=at), dialect)
 
 
 def _share(salt: str, unit: str, start: int, stop: int) -> dict[str, Any]:
@@ -138,6 +141,7 @@ def compile_experiment(
     static: Mapping[str, object],
     clock: Callable[[], int],
     holdouts: Mapping[str, int],
+    segments: Mapping[str, Segment] | None = None,
 ) -> CompiledExperiment:
     """Check one experiment file; `holdouts` gives percents by name.
 
@@ -146,7 +150,8 @@ def compile_experiment(
 
     """
     model = validate(Experiment, document, Code.EXPERIMENT_INVALID)
-    dialect = Dialect("v2", "strict", static, {}, clock)
+    used = named(model.audience, segments or {})
+    dialect = Dialect("v2", "strict", static, used, clock)
     faults = check_rules(document, dialect, [(model.audience, ("audience",))] if model.audience is not None else [])
 
     def fault(message: str, *loc: str) -> None:
@@ -164,7 +169,7 @@ def compile_experiment(
         fault("expected a day such as 2027-01-31", "until")
     if faults:
         raise RefusedError(*faults)
-    return CompiledExperiment(model, holdouts.get(model.holdout or "", 0))
+    return CompiledExperiment(model, holdouts.get(model.holdout or "", 0), used)
 
 
 def apply_experiments(
@@ -173,6 +178,7 @@ def apply_experiments(
     *,
     static: Mapping[str, object],
     clock: Callable[[], int],
+    segments: Mapping[str, Segment] | None = None,
 ) -> dict[str, CompiledFlag]:
     """Give the flags with every experiment of `documents` applied; a file named holdouts.yaml gives percents by name.
 
@@ -186,7 +192,8 @@ def apply_experiments(
     for document in documents:
         if not _HOLDOUTS.fullmatch(document.path):
             try:
-                made.append((document, compile_experiment(document, static=static, clock=clock, holdouts=holdouts)))
+                one = compile_experiment(document, static=static, clock=clock, holdouts=holdouts, segments=segments)
+                made.append((document, one))
             except RefusedError as error:
                 faults += error.refusals
     result = dict(flags)
@@ -271,6 +278,8 @@ def _exported(definition: Definition, evaluators: Mapping[str, Any]) -> dict[str
 
 
 def _written_out(rule: Any, evaluators: Mapping[str, Any], inside: tuple[str, ...]) -> Any:
+    if isinstance(rule, Segment):
+        return sorted(rule.members)
     if isinstance(rule, dict):
         name = rule.get("$ref") if len(rule) == 1 else None
         if isinstance(name, str) and name in evaluators and name not in inside:

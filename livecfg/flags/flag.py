@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from livecfg.errors import RefusedError
 from livecfg.flags.compiled import SAFE_INTEGER, CompiledFlag, Definition, compiled, rule_of
-from livecfg.flags.targeting import Dialect, Fractional, Gate, Leaf, TooLargeError, read_rule
+from livecfg.flags.segment import PREFIX, named
+from livecfg.flags.targeting import Dialect, Leaf, TooLargeError, read_rule
 from livecfg.refusal import Code, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from livecfg.document import Document, Loc
 
@@ -29,15 +30,9 @@ _STATES = ("ENABLED", "DISABLED")
 
 
 def compile_flags(
-    document: Document,
-    *,
-    fractional: Fractional,
-    gate: Gate,
-    static: Mapping[str, object],
-    clock: Callable[[], int],
-    before: Mapping[str, CompiledFlag] | None = None,
+    document: Document, dialect: Dialect, before: Mapping[str, CompiledFlag] | None = None
 ) -> dict[str, CompiledFlag]:
-    """Compile every flag of a document. `clock` gives Unix seconds for `$flagd.timestamp`; `static` lies under each context.
+    """Compile every flag of a document. The dialect's evaluators are the segments; the document adds its own.
 
     A flag that says the same in `before`, what an earlier version of the document gave, is taken from there.
 
@@ -45,7 +40,7 @@ def compile_flags(
         RefusedError: every fault, each with its line and column.
 
     """
-    return _Compiler(document, Dialect(fractional, gate, static, {}, clock), before or {}).run()
+    return _Compiler(document, dialect, before or {}).run()
 
 
 def disabled(flag: CompiledFlag) -> CompiledFlag:
@@ -77,20 +72,32 @@ class _Compiler:
             raise RefusedError(self.document.refusal(Code.FLAG_INVALID, ("flags",), message))
         self._root(root)
         shared = self._metadata(root.get("metadata"), ("metadata",))
-        first = next(iter(self.before.values()), None)  # all flags of a document are read by one dialect
-        known = self.before if first is not None and first.dialect.same(self.dialect) else {}
+        self.alone = self.dialect._replace(evaluators={})  # a flag keeps the shared rules that it uses, no others
+        first = next(iter(self.before.values()), None)
+        known = self.before if first is not None and first.dialect._replace(evaluators={}).same(self.alone) else {}
         result = {}
         for key, raw in flags.items():
             definition = self._definition(key, raw, shared)
             if definition is None:
                 continue
             old = known.get(key)
-            flag = old if old is not None and old.definition.same(definition) else self._compile(definition)
+            flag = old if old is not None and self._unchanged(old, definition) else self._compile(definition)
             if flag is not None:
                 result[key] = flag
         if self.faults:
             raise RefusedError(*self.faults)
         return result
+
+    def _unchanged(self, old: CompiledFlag, definition: Definition) -> bool:
+        used = old.dialect.evaluators
+        if used and not old.dialect.same(self._dialect_of(used)):
+            return False
+        return old.definition.same(definition)
+
+    def _dialect_of(self, used: Collection[str]) -> Dialect:
+        """Give the dialect with the shared rules that one flag uses; one that leads nowhere leads back to itself: the same."""
+        known = self.dialect.evaluators
+        return self.alone._replace(evaluators={n: known.get(n, {"$ref": n}) for n in sorted(used)}) if used else self.alone
 
     def _root(self, root: dict[str, Any]) -> None:
         for key in root.keys() - _ROOT_KEYS if self.strict else ():
@@ -104,7 +111,11 @@ class _Compiler:
         if not isinstance(evaluators, dict):
             self.fault(Code.FLAG_INVALID, ("$evaluators",), "expected a mapping of names to rules")
             evaluators = {}
-        self.dialect = self.dialect._replace(fractional=version, evaluators=evaluators)
+        for name in evaluators if self.strict else ():
+            if name.startswith(PREFIX):
+                self.key_fault(("$evaluators", name), f"names that begin with {PREFIX} are those of segments", "rename it")
+        segments = named(root, self.dialect.evaluators) if self.dialect.evaluators else {}  # those it names: no other is a change
+        self.dialect = self.dialect._replace(fractional=version, evaluators={**segments, **evaluators})
         for name in evaluators:
             self._read(lambda name=name: read_rule({"$ref": name}, "", self.dialect, self.fault, ()), ("$evaluators", name))  # type: ignore[misc]  # bound now
 
@@ -126,9 +137,10 @@ class _Compiler:
                 self._leaf(definition, leaf)
         if self.faults:
             return None
+        dialect = self._dialect_of(rule.used)
         if definition.state != "ENABLED":
-            return compiled(definition, self.dialect)
-        return self._read(lambda: CompiledFlag(definition, self.dialect, rule), loc)
+            return compiled(definition, dialect)
+        return self._read(lambda: CompiledFlag(definition, dialect, rule), loc)
 
     def _leaf(self, definition: Definition, leaf: Leaf) -> None:
         if definition.outcome(leaf.result).error is None:

@@ -15,6 +15,7 @@ from livecfg.errors import RefusedError
 from livecfg.flags.bucketing import MAX_TOTAL
 from livecfg.flags.compiled import CompiledFlag, Definition, compiled
 from livecfg.flags.fractions import Drawn
+from livecfg.flags.segment import Segment, named
 from livecfg.flags.targeting import Dialect, TooLargeError, read_rule
 from livecfg.flags.values import dig
 from livecfg.refusal import Code, Refusal
@@ -70,6 +71,11 @@ class CompiledSplit:
         """Give the name of the unit's arm and why: the rule that decided, the bucket that was drawn."""
         return self._flag.evaluate(context, self._first, revision)
 
+    @property
+    def dialect(self) -> Dialect:
+        """What its rules are read by."""
+        return self._flag.dialect
+
     def unit(self, context: Mapping[str, Any]) -> object:
         """Give what is assigned: the value of `by`; None without one."""
         try:
@@ -94,7 +100,13 @@ class CompiledSplit:
         return f"CompiledSplit({self.name!r}, {list(self.arms)})"
 
 
-def compile_split(document: Document, *, static: Mapping[str, object], clock: Callable[[], int]) -> CompiledSplit:
+def compile_split(
+    document: Document,
+    *,
+    static: Mapping[str, object],
+    clock: Callable[[], int],
+    segments: Mapping[str, Segment] | None = None,
+) -> CompiledSplit:
     """Compile one split file; `static` lies under each context, `clock` gives Unix seconds for `$flagd.timestamp`.
 
     Raises:
@@ -102,7 +114,7 @@ def compile_split(document: Document, *, static: Mapping[str, object], clock: Ca
 
     """
     model = validate(_Split, document, Code.SPLIT_INVALID)
-    dialect = Dialect("v2", "strict", static, {}, clock)
+    dialect = Dialect("v2", "strict", static, named(document.value, segments or {}), clock)
     checks: list[tuple[Any, Loc]] = [(o.when, ("overrides", i, "when")) for i, o in enumerate(model.overrides)]
     if model.where is not None:
         checks.append((model.where, ("where",)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from livecfg.flags.fractions import read_fractional
 from livecfg.flags.operators import OPERATORS, OVER_DATA, OVER_ITEMS
+from livecfg.flags.segment import PREFIX, Segment
 from livecfg.flags.values import to_number, to_string
 from livecfg.flags.versions import read_version
 from livecfg.refusal import Code
@@ -32,7 +33,10 @@ _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 class Dialect(NamedTuple):
-    """What a rule is read by: the fractional of its document, the gate, attributes of the process, shared rules, the clock."""
+    """What a rule is read by: the fractional of its document, the gate, static attributes, shared rules and segments, the clock.
+
+    `static` lies under each context; `clock` gives Unix seconds for `$flagd.timestamp`.
+    """
 
     fractional: Fractional
     gate: Gate
@@ -66,6 +70,8 @@ class Rule(NamedTuple):
     constants: list[Any]
     leaves: list[Leaf]
     notes: list[Note]
+    used: frozenset[str]
+    """The references that were met, those to nowhere too."""
 
 
 class TooLargeError(Exception):
@@ -82,7 +88,7 @@ def read_rule(raw: Any, key: str, dialect: Dialect, fault: Callable[..., None], 
     reader = Reader(key, dialect, fault)
     tree = reader.tail(raw, loc)
     variables = tuple((kind, reader.uses[i]) for i, kind in enumerate(reader.kinds))
-    return Rule((variables, tree, len(reader.constants)), reader.constants, reader.leaves, reader.notes)
+    return Rule((variables, tree, len(reader.constants)), reader.constants, reader.leaves, reader.notes, frozenset(reader.used))
 
 
 class Reader:
@@ -103,6 +109,7 @@ class Reader:
         self.inner = 0  # how many rules over items enclose this one
         self.depth = 0
         self.open: list[str] = []  # references being resolved
+        self.used: set[str] = set()
 
     # --- small parts --------------------------------------------------------------------------------------------------
 
@@ -137,19 +144,37 @@ class Reader:
         return ("leaf", len(self.leaves) - 1)
 
     def resolve(self, raw: Any, loc: Loc) -> tuple[Any, Loc, int]:
-        """Follow references; gives what they lead to, where that stands, and how many to forget afterwards."""
+        """Follow references to a rule; gives it, where it stands, and how many references to forget afterwards."""
+        raw, at, count = self.follow(raw, loc)
+        if isinstance(raw, Segment):
+            self.refuse(Code.FLAG_REFERENCE, loc, "expected a rule, got a segment", "a segment stands at the end of an `in`")
+            return sorted(raw.members), at, count
+        return raw, at, count
+
+    def follow(self, raw: Any, loc: Loc) -> tuple[Any, Loc, int]:
+        """Follow references to what they lead to: a rule, or a segment."""
         count = 0
         while isinstance(raw, dict) and len(raw) == 1 and "$ref" in raw:
             name = raw["$ref"]
             known = self.dialect.evaluators
+            if isinstance(name, str):
+                self.used.add(name)
             if not isinstance(name, str) or name not in known or name in self.open:
-                why = "leads back to itself" if isinstance(name, str) and name in self.open else "is not under $evaluators"
-                self.refuse(Code.FLAG_REFERENCE, loc, f"the reference {name!r} {why}", "define it, or write the rule out")
+                self._lost(name, loc)
                 break
             self.open.append(name)
             count += 1
             raw, loc = known[name], ("$evaluators", name)
         return raw, loc, count
+
+    def _lost(self, name: Any, loc: Loc) -> None:
+        """Refuse a reference that leads nowhere; under the gate `flagd` only one to a segment, which flagd does not know."""
+        if isinstance(name, str) and name.startswith(PREFIX):
+            advice = f"put its members into a file {name.removeprefix(PREFIX)}.txt under `segments` of the manifest"
+            self.fault(Code.FLAG_REFERENCE, loc, f"there is no segment {name.removeprefix(PREFIX)!r}", advice)
+            return
+        why = "leads back to itself" if isinstance(name, str) and name in self.open else "is not under $evaluators"
+        self.refuse(Code.FLAG_REFERENCE, loc, f"the reference {name!r} {why}", "define it, or write the rule out")
 
     def close(self, count: int) -> None:
         """Forget references that were followed."""
@@ -358,15 +383,20 @@ class Reader:
     def _in(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         if len(operands) < 2:
             return ("literal", False), "bool"
-        haystack = operands[1]
-        if isinstance(haystack, list) and haystack:
+        haystack, _, opened = self.follow(operands[1], (*loc, 1))
+        self.close(opened)
+        how, among = "", frozenset[Any]()
+        if isinstance(haystack, Segment):
+            how, among = "str", haystack.members
+        elif isinstance(haystack, list) and haystack:
             kinds = {type(item) for item in haystack}
             how = "str" if kinds == {str} else "num" if kinds <= {int, float} else ""
-            if how:
-                identity = self.note(loc, name)
-                needle, _ = self.value(operands[0], (*loc, 0))
-                return ("in", identity, how, needle, self.constant(frozenset(haystack))), "bool"
-        return self._call(name, operands, loc)
+            among = frozenset(haystack) if how else among
+        if not how:
+            return self._call(name, operands, loc)
+        identity = self.note(loc, name)
+        needle, _ = self.value(operands[0], (*loc, 0))
+        return ("in", identity, how, needle, self.constant(among)), "bool"
 
     def _version(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         return read_version(self, operands, loc) or self._call(name, operands, loc)

@@ -13,6 +13,7 @@ from livecfg.errors import RefusedError
 from livecfg.flags.context import EvaluationContext
 from livecfg.flags.evaluate import evaluate, explain
 from livecfg.flags.flag import compile_flags, disabled
+from livecfg.flags.targeting import Dialect
 from livecfg.testing import snapshot
 
 HEAD = "flags:\n  f:\n    state: ENABLED\n    variants: {a: 1, b: 2}\n    defaultVariant: a\n    targeting: "
@@ -157,7 +158,7 @@ def test_a_document_can_say_which_fractional_it_means() -> None:
 def test_static_attributes_are_bound_at_load_and_covered_by_the_request() -> None:
     text = HEAD + '{if: [{and: [{"==": [{var: env}, prod]}, {"==": [{var: labels.zone}, x]}]}, b, a]}'
     static = {"env": "prod", "labels": {"zone": "x"}}
-    flag = compile_flags(read(text.encode(), "f.yaml"), fractional="v2", gate="strict", static=static, clock=lambda: 0)["f"]
+    flag = compile_flags(read(text.encode(), "f.yaml"), Dialect("v2", "strict", static, {}, _no_time))["f"]
     assert flag.serve({}, 0) == 2
     assert flag.serve({"env": "dev"}, 0) == 1
     assert flag.serve({"env": None}, 0) == 1
@@ -189,7 +190,7 @@ def test_importing_the_vocabulary_loads_no_hash() -> None:
 
 def _compiled(text: str, before: Any = None) -> Any:
     document = read(text.encode(), "f.yaml")
-    return compile_flags(document, fractional="v2", gate="strict", static={}, clock=_no_time, before=before)
+    return compile_flags(document, Dialect("v2", "strict", {}, {}, _no_time), before)
 
 
 def _no_time() -> int:
@@ -219,3 +220,26 @@ def test_a_fault_in_a_flag_that_is_not_compiled_again_is_still_refused() -> None
     before = _compiled(text % "")
     with pytest.raises(RefusedError, match="is not a key of a flag"):
         _compiled(text % ", owner: me", before)
+
+
+def test_a_changed_shared_rule_compiles_again_the_flags_that_use_it_and_no_others() -> None:
+    flag = "{state: ENABLED, variants: {a: 1, b: 2}, defaultVariant: a%s}"
+    flags = "flags: {f: " + flag % ", targeting: {if: [{$ref: deep}, a, b]}" + ", other: " + flag % "" + "}"
+    shared = '{$evaluators: {deep: {"!": [{$ref: last}]}, last: {"==": [{var: x}, %s]}%s}, ' + flags + "}"
+    before = _compiled(shared % ("1", ""))
+    same = _compiled(shared % ("1", ", third: {var: x}"), before)
+    assert same["f"] is before["f"]
+    after = _compiled(shared % ("true", ""), before)
+    assert after["f"] is not before["f"]
+    assert after["f"] != before["f"]
+    assert after["other"] is before["other"]
+
+
+def test_a_reference_to_nowhere_is_followed_once_it_leads_somewhere() -> None:
+    flags = "flags: {f: {state: ENABLED, variants: {a: 1, b: 2}, targeting: {if: [{$ref: r}, a, b]}}}"
+    dialect = Dialect("v2", "flagd", {}, {}, _no_time)
+    before = compile_flags(read(flags.encode(), "f.yaml"), dialect)
+    assert compile_flags(read(flags.encode(), "f.yaml"), dialect, before)["f"] is before["f"]
+    assert before["f"].evaluate({}, 0, "").error_code == "PARSE_ERROR"
+    after = compile_flags(read(f"{flags}\n$evaluators: {{r: true}}\n".encode(), "f.yaml"), dialect, before)
+    assert after["f"].serve({}, 0) == 1

@@ -15,6 +15,7 @@ from livecfg.errors import RefusedError
 from livecfg.flags.experiment import apply_experiments, exported
 from livecfg.flags.flag import compile_flags
 from livecfg.flags.split import CompiledSplit, compile_split
+from livecfg.flags.targeting import Dialect
 from livecfg.testing import snapshot
 
 if TYPE_CHECKING:
@@ -147,13 +148,8 @@ def document(text: str, path: str) -> Document:
 
 
 def under(*texts: str, now: int = 0, flags: Any = None, holdouts: str = "{global: 5}") -> dict[str, CompiledFlag]:
-    made = compile_flags(
-        document(json.dumps({"flags": flags or FLAGS}), "flags.json"),
-        fractional="v2",
-        gate="strict",
-        static={},
-        clock=lambda: now,
-    )
+    dialect = Dialect("v2", "strict", {}, {}, lambda: now)
+    made = compile_flags(document(json.dumps({"flags": flags or FLAGS}), "flags.json"), dialect)
     documents = [document(text, f"experiments/e{i}.yaml") for i, text in enumerate(texts)]
     documents.append(document(holdouts, "experiments/_shared/holdouts.yaml"))
     return apply_experiments(documents, made, static={}, clock=lambda: now)

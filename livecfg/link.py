@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ class Link(ABC):
 
     is_fetcher = True
     hub_state = ""
+    poll_most_s = math.inf
+    """How long the source may go without a look, whatever the application says."""
 
     def warm(self) -> None:  # noqa: B027 - nothing to do is a good default, here and below
         """Import, in the reader's thread, what the background thread will use.

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from livecfg.environment import Environment
+    from livecfg.git.treewatch import TreeWatcher
     from livecfg.hub.link import HubLink
     from livecfg.layers import Process
     from livecfg.signals import Signals
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 _REPORT_EVERY_S = 10.0
+_SETTLE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ _LATE = (
     "encodings.idna",
     "encodings.latin_1",
 )
+_LATE_TREE = ("livecfg.git.treewatch",)
 _LATE_HUB = ("grpc", "livecfg.hub.link", "livecfg.hub.report", "livecfg.hub._pb.hub_pb2")
 
 
@@ -142,49 +144,30 @@ def read_trusted_root(trusted_root: Path | bytes | None) -> TrustedRoot:
 class TreeLink(Link):
     """A working tree in development: followed by a file watcher, verified by nobody, reported to nobody."""
 
+    poll_most_s = 1.0
+
     def __init__(self, set_up: SetUp[Any], source: UnsafeNoVerification) -> None:
         self._set_up = set_up
         self._source = source
-        self._watcher: Watcher | None = None
-        self._lock = threading.Lock()
+        self._watcher: TreeWatcher | None = None
 
     def warm(self) -> None:
         """Import what the thread will use."""
-        _import(_LATE)
+        _import(_LATE + _LATE_TREE)
 
     def open(self, wake: Callable[[], None]) -> AnyReconciler:
         """Watch the folder and give its reconciler."""
+        from livecfg.git.treewatch import TreeWatcher  # noqa: PLC0415 - watchdog, in development only
+
         log.warning("configuration is read from %s without any verification: for development only", self._source.path)
-        self._watch(wake)
-        tree = WorkingTree(self._source.path)
+        if self._watcher is None:
+            self._watcher = TreeWatcher(self._source.path, wake).start()
+        tree = WorkingTree(self._source.path, settle_s=_SETTLE_S)
         return TreeReconciler(tree, self._set_up.scope(), prepare=self._set_up.prepare, swap=self._set_up.swap)
-
-    def _watch(self, wake: Callable[[], None]) -> None:
-        """Watch every folder of the tree; anew when a folder was added or removed."""
-
-        def changed() -> None:
-            if self._watcher is not None and self._folders() != folders:
-                threading.Thread(target=self._rewatch, args=(wake,), name="livecfg-rewatch", daemon=True).start()
-            wake()
-
-        folders = self._folders()
-        self._watcher = Watcher(folders, changed).start()
-
-    def _rewatch(self, wake: Callable[[], None]) -> None:
-        with self._lock:
-            if self._watcher is not None:
-                self._watcher.stop()
-                self._watch(wake)
-        wake()
-
-    def _folders(self) -> list[Path]:
-        root = self._source.path
-        return [root, *sorted(p for p in root.rglob("*") if p.is_dir() and ".git" not in p.relative_to(root).parts)]
 
     def close(self) -> None:
         """Stop watching."""
-        with self._lock:
-            watcher, self._watcher = self._watcher, None
+        watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.stop()
 

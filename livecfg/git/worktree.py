@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,20 +25,31 @@ if TYPE_CHECKING:
     from livecfg.revision import Kind
 
 _DEPTH_MOST = 32
+_SETTLE_MOST_S = 0.5
 _NO_COMMIT = "0" * 40
 
 
 class WorkingTree:
     """The files of a directory as blobs and trees; `tree_id()` reads what changed since it was last called.
 
-    With `leave_out`, which is told each path (a folder's ends in `/`), all other entries are in, as Git would take them.
+    With `leave_out`, which is told each path (a folder's ends in `/`), all other entries are in, as Git would take them. With
+    `settle_s` it waits for files that were written less long ago, half a second at most: an editor may be at it.
     """
 
-    def __init__(self, path: Path, limits: Limits | None = None, *, leave_out: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits | None = None,
+        *,
+        leave_out: Callable[[str], bool] | None = None,
+        settle_s: float = 0.0,
+    ) -> None:
         self.path = Path(path)
         self.objects = _TreeObjects()
         self._limits = limits or Limits()
         self._leave_out = leave_out
+        self._settle_s = settle_s
+        self._newest_s = 0.0
         self._blobs: dict[str, tuple[tuple[int, int, int, int], str]] = {}
 
     def tree_id(self) -> str:
@@ -47,8 +59,17 @@ class WorkingTree:
             FetchError: it is missing, unreadable or too big.
 
         """
+        deadline = time.monotonic() + _SETTLE_MOST_S
+        tree = self._scan()
+        while time.time() - self._newest_s < self._settle_s and time.monotonic() < deadline:
+            time.sleep(self._settle_s)  # a file that was truncated and not written yet looks like a valid, empty one
+            tree = self._scan()
+        return tree
+
+    def _scan(self) -> str:
         found: dict[str, Content] = {}
         blobs: dict[str, tuple[tuple[int, int, int, int], str]] = {}
+        self._newest_s = 0.0
         with translating(f"reading {self.path}"):
             if not self.path.is_dir():
                 raise FetchError(f"{self.path} is not a directory")
@@ -99,6 +120,7 @@ class WorkingTree:
         status = entry.stat(follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
             raise FetchError(f"{entry.path} is no regular file")
+        self._newest_s = max(self._newest_s, status.st_mtime)
         key = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
         known = self._blobs.get(entry.path)
         if known is not None and known[0] == key and (kept := self.objects.get(known[1])) is not None:

@@ -8,6 +8,7 @@ import pytest
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, Limits
+from livecfg.git.treewatch import TreeWatcher
 from livecfg.git.watch import Watcher, signature
 from livecfg.git.worktree import WorkingTree
 
@@ -105,6 +106,27 @@ def test_a_working_tree_has_the_tree_id_git_would_give(repo: ConfigRepo) -> None
         _, kind, rest = line.split(" ", 2)
         name = rest.partition("\t")[0]
         assert tree.objects.read(name, kind) == repo.raw(name, kind)  # type: ignore[arg-type]
+
+
+def test_a_file_in_a_folder_made_later_wakes_and_reading_or_git_does_not(tmp_path: Path) -> None:
+    woken = threading.Event()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "read.yaml").write_text("a: 1\n")
+    watcher = TreeWatcher(tmp_path, woken.set).start()
+    try:
+        (tmp_path / "read.yaml").read_text()
+        (tmp_path / ".git" / "index").write_text("x")
+        assert not woken.wait(0.5)
+        (tmp_path / "config" / "checkout").mkdir(parents=True)
+        (tmp_path / "config" / "checkout" / "prod.yaml").write_text("a: 1\n")
+        assert woken.wait(5)
+    finally:
+        watcher.stop()
+
+
+def test_a_folder_that_is_not_there_yet_is_no_error(tmp_path: Path) -> None:
+    watcher = TreeWatcher(tmp_path / "nowhere", lambda: None).start()
+    watcher.stop()
 
 
 def test_a_changed_file_changes_the_tree_and_the_old_state_is_gone(repo: ConfigRepo) -> None:

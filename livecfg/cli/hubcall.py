@@ -1,0 +1,86 @@
+"""Ask a hub something, with the credentials that the environment names; what goes wrong ends the command in one line."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from livecfg.cli.output import CommandError, Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import grpc
+    from google.protobuf.message import Message
+
+    Metadata = tuple[tuple[str, str], ...]
+
+R = TypeVar("R", bound="Message")
+
+hub_option = click.option("--hub", default="", help="host:port of the hub; default: LIVECFG_HUB or 127.0.0.1:7443.")
+
+
+def ask(hub: str, method: str, request: Message, reply: type[R], timeout_s: float = 10.0) -> R:
+    """Give the one reply to a question.
+
+    Raises:
+        CommandError: the hub cannot be reached, or does not answer this caller.
+
+    """
+
+    def one(channel: grpc.Channel, path: str, metadata: Metadata) -> Iterator[R]:
+        call = channel.unary_unary(path, type(request).SerializeToString, reply.FromString)
+        yield call(request, timeout=timeout_s, metadata=metadata)
+
+    for answer in _called(hub, method, one):
+        return answer
+    raise CommandError(f"the hub at {_address(hub)} did not answer within {timeout_s:g} s", Exit.UNREACHABLE)
+
+
+def watch(hub: str, method: str, request: Message, reply: type[R], timeout_s: float) -> Iterator[R]:
+    """Give every reply until the time is up.
+
+    Raises:
+        CommandError: the hub cannot be reached, or does not answer this caller.
+
+    """
+
+    def many(channel: grpc.Channel, path: str, metadata: Metadata) -> Iterator[R]:
+        call = channel.unary_stream(path, type(request).SerializeToString, reply.FromString)
+        yield from call(request, timeout=timeout_s, metadata=metadata)
+
+    yield from _called(hub, method, many)
+
+
+def _called(hub: str, method: str, call: Callable[[grpc.Channel, str, Metadata], Iterator[R]]) -> Iterator[R]:
+    import grpc
+
+    from livecfg.environment import read_environment
+    from livecfg.hub import wire
+    from livecfg.hub.link import Identity, open_channel
+
+    address, env = _address(hub), read_environment(os.environ)
+    identity = Identity(env.hub_ca, env.hub_certificate, env.hub_key, env.hub_token)
+    with open_channel(address, identity) as channel:
+        try:
+            yield from call(channel, f"/{wire.SERVICE}/{method}", identity.metadata)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise _refused(address, error.code()) from None
+
+
+def _refused(address: str, code: grpc.StatusCode) -> CommandError:
+    import grpc
+
+    name = code.name.lower().replace("_", " ")
+    if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
+        advice = "LIVECFG_HUB_TOKEN or LIVECFG_HUB_CERT and LIVECFG_HUB_KEY say who you are"
+        return CommandError(f"the hub at {address} does not answer this caller ({name}); {advice}", Exit.UNREACHABLE)
+    advice = "start one with `livecfg hub serve`, or give --hub"
+    return CommandError(f"the hub at {address} cannot be reached ({name}); {advice}", Exit.UNREACHABLE)
+
+
+def _address(hub: str) -> str:
+    return hub or os.environ.get("LIVECFG_HUB", "") or "127.0.0.1:7443"

@@ -75,8 +75,20 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print it: the verb `version` tells more."""
+    if asked:
+        from importlib.metadata import version
+
+        click.echo(f"livecfg {version('livecfg')}")
+        context.exit()
+
+
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--no-input", is_flag=True, help="Never ask for anything: fail, and say what to give.")
+@click.option(
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 @click.pass_obj
 def group(asked: Asked, no_input: bool) -> None:
     """Live, typed, signed configuration and feature flags, straight from Git."""

@@ -30,7 +30,10 @@ _MODEL = click.option("--model", default="", help="The application's model, modu
 @click.option("--service", default="", help="Service; needed when there are several.")
 @click.option("--env", default="", help="Environment; needed when there are several.")
 @click.option(
-    "--file", "path", default="", help="The layer to edit; default: the one that sets KEY now, else the last one there is."
+    "--file",
+    "path",
+    default="",
+    help="The layer to edit; default: with --env that environment's, else the one that sets KEY now.",
 )
 @_MODEL
 @_MESSAGE
@@ -85,7 +88,7 @@ def _layer(clone: Clone, tree: str, name: str, asked: tuple[str, str, str]) -> s
     from livecfg.cli.effective import one_process
 
     service, env, path = asked
-    found = path or _layer_for(clone, tree, one_process(clone, tree, service, env), name)
+    found = path or _layer_for(clone, tree, one_process(clone, tree, service, env), name, env)
     root = clone.root.resolve()
     layer = (root / found).resolve()
     if not layer.is_relative_to(root) or layer.is_relative_to(root / ".git"):
@@ -93,8 +96,12 @@ def _layer(clone: Clone, tree: str, name: str, asked: tuple[str, str, str]) -> s
     return layer.relative_to(root).as_posix()
 
 
-def _layer_for(objects: Any, tree: str, process: Any, name: str) -> str:
-    """The layer that sets the key for this process now, else the last layer that has a file."""
+def _layer_for(objects: Any, tree: str, process: Any, name: str, env: str) -> str:
+    """The layer that sets the key for this process now, else the last one that has a file.
+
+    With an environment asked for, that environment's own layer, even where there is no such file yet: a change that names one
+    environment must not reach the others. Only a layer that comes later still goes before it, since it would win.
+    """
     from livecfg.cli.effective import manifest_of, snapshot_of
     from livecfg.trust.tree import lookup
 
@@ -102,11 +109,17 @@ def _layer_for(objects: Any, tree: str, process: Any, name: str) -> str:
         origin = snapshot_of(objects, tree, process).explain(name)
     except KeyError:
         origin = None
-    if origin is not None and origin.path:
-        return str(origin.path)
-    paths = [path for template in manifest_of(objects, tree).layers if (path := process.expand(template))]
+    templates = manifest_of(objects, tree).layers
+    layers = [(path, "{env}" in template) for template in templates if (path := process.expand(template))]
+    paths: list[str] = [path for path, _ in layers]
+    now = paths.index(origin.path) if origin is not None and origin.path in paths else -1
+    own = max((i for i, (_, of_env) in enumerate(layers) if of_env), default=-1) if env else -1
+    if own > now:
+        return paths[own]
+    if now >= 0:
+        return paths[now]
     present = [path for path in paths if lookup(objects, tree, path) is not None]
-    return str((present or paths)[-1])
+    return (present or paths)[-1]
 
 
 @click.command("commit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 from livecfg.cli.codes import CODES
 from livecfg.refusal import Code
@@ -42,6 +43,25 @@ def test_set_edits_one_key_and_leaves_comments_and_order_alone(desk: Desk) -> No
     assert desk.git("status", "--short") == ""
     assert desk.run("get", "payment.timeout_ms") == "300\n"
     assert "nothing was changed" in desk.run("set", "payment.timeout_ms", "300")
+
+
+def test_set_for_one_environment_leaves_the_others_alone_and_makes_its_layer(desk: Desk) -> None:
+    desk.write("config/checkout/base.yaml", "timeout_ms: 200\n")
+    desk.run("commit", "-m", "Set it everywhere")
+    desk.run("set", "timeout_ms", "300", "--service", "checkout", "--env", "prod")
+    assert ((desk.conf / PROD).read_text(), (desk.conf / "config/checkout/base.yaml").read_text()) == (
+        "timeout_ms: 300\n",
+        "timeout_ms: 200\n",
+    )
+    desk.run("set", "timeout_ms", "5", "--service", "checkout", "--env", "dev")
+    values = [desk.run("get", "timeout_ms", "--service", "checkout", "--env", env) for env in ("prod", "dev", "other")]
+    assert values == ["300\n", "5\n", "200\n"]
+    desk.run("set", "timeout_ms", "400", "--service", "checkout", "--env", "prod")
+    assert (desk.conf / PROD).read_text() == "timeout_ms: 400\n"
+
+
+def test_the_version_is_told_in_one_line(desk: Desk) -> None:
+    assert desk.run("--version", at=desk.path) == f"livecfg {version('livecfg')}\n"
 
 
 def test_set_with_a_model_refuses_what_does_not_fit_and_puts_the_file_back(desk: Desk) -> None:

@@ -275,13 +275,15 @@ class Follower(Generic[M]):
                         self._attempted.notify_all()
             except RefusedError as error:  # the model changed with a release: the tip may fit
                 log.warning("the remembered revision is refused: %s", error)
+        else:
+            self._link.elect()  # the end of the fetcher may be what woke this process
         self._refusals = self._reconciler.reconcile(time.time())  # client side: the core takes the time as an argument
         self._checked()
 
     def _checked(self) -> None:
         """Keep when the source last answered: this process, or for one that does not fetch, the one that does."""
         now_s = time.monotonic()
-        if self._link.is_fetcher:
+        if self._link.asks:
             self._link.answered(now_s)
             answered_s: float | None = now_s
         else:

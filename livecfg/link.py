@@ -17,6 +17,7 @@ class Link(ABC):
     """What the follower needs beside the reconciler, once per process; `livecfg.uplink` implements it over mirror and hub."""
 
     is_fetcher = True
+    asks = True
     hub_state = ""
     poll_most_s = math.inf
     """How long the source may go without a look, whatever the application says."""

@@ -201,6 +201,11 @@ class MirrorLink(Link):
         return self._mirror.is_fetcher
 
     @property
+    def asks(self) -> bool:  # type: ignore[override]  # as above
+        """Whether this process asks the remote at all: as the fetcher, or in place of one that is stopped."""
+        return self._mirror.is_fetcher or self._mirror.is_alone()
+
+    @property
     def hub_state(self) -> str:  # type: ignore[override]  # as above
         """`streaming`, `connecting`, or empty without a hub or in a process that does not fetch."""
         return self._hub.state if self._hub is not None else ""
@@ -217,7 +222,7 @@ class MirrorLink(Link):
         process = self._set_up.process
         self._mirror.open()
         if self._watcher is None:
-            self._watcher = Watcher(self._watched(), wake).start()
+            self._watcher = Watcher(self._watched(), wake, held=self._mirror.election.path).start()
         self._connect_hub(root)
         return Reconciler(
             self._disk,
@@ -247,7 +252,7 @@ class MirrorLink(Link):
             won = self._mirror.elect()
         except FetchError:
             return False
-        if won:
+        if won and self._hub is None and self._set_up.hub:
             self._connect_hub(read_trusted_root(self._set_up.trusted_root))
         return won
 
@@ -300,6 +305,7 @@ class MirrorLink(Link):
 
     def report(self, status: Status, boot: str) -> None:
         """Write this process's report; as the fetcher send those of the whole host."""
+        self._mirror.election.show_life()
         try:
             self._write_report(status, boot)
             if self._hub is not None:

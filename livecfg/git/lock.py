@@ -49,11 +49,16 @@ def close(*descriptors: int) -> None:
 
 
 class Election:
-    """The lock on one file, per process: True from `elect` means nobody else on this host fetches."""
+    """The lock on one file, per process: True from `elect` means nobody else on this host fetches.
+
+    The holder, and it alone, also has the file open for writing. When it ends, however it ends, the kernel closes that and tells
+    whoever watches the file (`IN_CLOSE_WRITE`), so the next election is held at once.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._descriptor = -1
+        self._writing = -1
         self._pid = 0
 
     @property
@@ -70,28 +75,50 @@ class Election:
         """
         if self.held:
             return True
-        if self._descriptor >= 0:  # inherited over a fork: the hook closed it
-            self._descriptor = -1
+        self._descriptor = self._writing = -1  # inherited over a fork: the hook closed them
         with translating("opening the fetcher's lock"):
-            descriptor = _open(self._path)
+            descriptor = _open_to_lock(self.path)
         _held.add(descriptor)  # first: another thread may fork at any moment
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            _held.discard(descriptor)
-            os.close(descriptor)
+            close(descriptor)
             return False
         self._descriptor, self._pid = descriptor, os.getpid()
+        self._open_for_writing()
+        self.show_life()
         return True
+
+    def _open_for_writing(self) -> None:
+        with suppress(OSError):  # a read-only folder: nobody is told, and others look every second
+            self._writing = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            close_at_fork(self._writing)
+            # A process that dies closes its files from the highest number down: the lock must be free before anybody is told.
+            higher = fcntl.fcntl(self._descriptor, fcntl.F_DUPFD_CLOEXEC, self._writing + 1)
+            close_at_fork(higher)
+            lower, self._descriptor = self._descriptor, higher
+            close(lower)
+
+    def show_life(self) -> None:
+        """As the holder: let the others see that this process runs."""
+        if self.held and self._writing >= 0:
+            with suppress(OSError):
+                os.utime(self._writing)
+
+    def silent_s(self) -> float:
+        """For how many seconds the holder has not shown life; 0 when there is no telling."""
+        try:
+            return max(0.0, time.time() - self.path.stat().st_mtime)
+        except OSError:
+            return 0.0
 
     def resign(self) -> None:
         """Give the lock up."""
         if self.held:
-            _held.discard(self._descriptor)
             with suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a child forked just now may not have closed its copy yet
-            os.close(self._descriptor)
-        self._descriptor = -1
+            close(self._descriptor, self._writing)
+        self._descriptor = self._writing = -1
 
 
 @contextmanager
@@ -128,9 +155,10 @@ def _lock(descriptor: int, deadline: float) -> None:
             time.sleep(0.005)  # flock has no timeout of its own
 
 
-def _open(path: Path) -> int:
+def _open_to_lock(path: Path) -> int:
+    """Open for reading only, so that whoever loses the election disturbs nobody; made when it is not there."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
         # A read-only folder can still be locked by whoever may read the file.
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

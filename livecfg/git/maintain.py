@@ -8,6 +8,7 @@ back and re-hashed, is durable. So fetching and reading may go on meanwhile, and
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from livecfg.errors import FetchError
 from livecfg.git.diskpack import DiskPack
 from livecfg.git.faults import translating
 from livecfg.git.pack import Entry, object_id, write_pack
@@ -24,6 +26,7 @@ from livecfg.git.store import Store, fsync_folder
 if TYPE_CHECKING:
     from livecfg.git.pack import Content
 
+log = logging.getLogger(__name__)
 
 LOOSE_MOST = 16
 """Files in one of the 256 folders of loose objects, so about 4,000 objects in all."""
@@ -39,6 +42,36 @@ _PROGRAM = (
     "import os, sys; sys.path[:] = sys.argv[3:]; from pathlib import Path; from livecfg.git.maintain import repack; "
     "os.nice(10); repack(Path(sys.argv[1]), int(sys.argv[2]))"
 )
+
+
+class Maintenance:
+    """Packs one repository in a process of its own when it has grown."""
+
+    def __init__(self, repository: Path, object_bytes: int) -> None:
+        self._repository = repository
+        self._object_bytes = object_bytes
+        self.process: subprocess.Popen[bytes] | None = None
+        self._not_before = 0.0
+
+    def start_when_due(self) -> None:
+        """Call it after each write."""
+        now = time.monotonic()
+        if now < self._not_before or (self.process is not None and self.process.poll() is None):
+            return
+        self.process = None
+        if is_due(self._repository):
+            self._not_before = now + EVERY_S
+            try:
+                self.process = start(self._repository, self._object_bytes)
+            except FetchError as error:  # the mirror grows, that is all
+                log.warning("%s", error)
+
+    def stop(self) -> None:
+        """What it does is safe to interrupt, and will be done another time."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
 
 def is_due(repository: Path) -> bool:

@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,6 @@ from livecfg.git.store import Store
 from livecfg.revision import Candidate
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
     from typing import Self
 
@@ -39,6 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MISSED_MOST = 1000
+SILENT_S = 30.0
+"""After so long without a sign of life from the fetcher the others ask for themselves; it shows one every 10 s."""
+
 _inherited: list[object] = []
 
 
@@ -58,15 +59,14 @@ class Mirror:
         self._writing = threading.RLock()  # over the disk; taken first
         self._quarantine = Quarantine()
         self._store = Store(self.folder / "mirror.git", self._limits.object_bytes)
-        self._election = Election(self.folder / "lock")
+        self.election = Election(self.folder / "lock")
         self._states = States(self.folder / "state")
         self.reports = Reports(self.folder / "processes")
         self._upstream = Upstream(source)
         self._intake = Intake(source.limits, self._holds, self.objects.content)
         self._unwritable = ""
         self._missed: set[str] = set()
-        self._maintenance: subprocess.Popen[bytes] | None = None
-        self._maintain_after = 0.0
+        self._maintenance = maintain.Maintenance(self._store.path, self._limits.object_bytes)
         self._offered = False
         self._moves = 0
 
@@ -93,14 +93,11 @@ class Mirror:
                 with suppress(FetchError):
                     self.promote()
                 self._writing.release()
-            if self._maintenance is not None:
-                self._maintenance.kill()  # what it does is safe to interrupt and will be done another time
-                self._maintenance.wait()
-                self._maintenance = None
+            self._maintenance.stop()
             self._upstream.close()
             self._store.close()
         self.abandon()
-        self._election.resign()
+        self.election.resign()
 
     def abandon(self) -> None:
         """In a forked child: let go of what was inherited, without disturbing the parent."""
@@ -114,7 +111,7 @@ class Mirror:
         self._writing = threading.RLock()
         self._store = Store(self.folder / "mirror.git", self._limits.object_bytes)
         self._upstream = Upstream(self.source)
-        self._maintenance = None
+        self._maintenance = maintain.Maintenance(self._store.path, self._limits.object_bytes)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -133,14 +130,14 @@ class Mirror:
     @property
     def is_fetcher(self) -> bool:
         """Whether this process is the one of its host that asks the remote."""
-        return self._election.held or bool(self._unwritable and self._pid == os.getpid())
+        return self.election.held or bool(self._unwritable and self._pid == os.getpid())
 
     def elect(self) -> bool:
         """Try to become the fetcher; cheap, and True when this process is it."""
         if self.is_fetcher:
             return True
         try:
-            won = self._election.elect()
+            won = self.election.elect()
         except FetchError as error:
             self._unwritable = str(error)
             log.warning("no election possible, fetching for this process alone: %s", error)
@@ -184,9 +181,20 @@ class Mirror:
             except FetchError:
                 if not self._take_offer(since):
                     raise
+        elif self.is_alone():
+            self._download()  # stays in memory: the lock, and the disk, are still the other's
         elif not self.tip():
             raise FetchError("the process that fetches for this host has brought nothing yet")
         return self.candidate(since)
+
+    def is_alone(self) -> bool:
+        """Tell whether this process must ask although another fetches: that one is stopped, or not yet as far as this one."""
+        ahead = self._quarantine
+        if ahead.tip and not self.is_fetcher and ahead.tip in self._store:
+            with self._lock:
+                if self._quarantine is ahead:
+                    self._quarantine = ahead = Quarantine()
+        return not self.is_fetcher and (bool(ahead.tip) or self.election.silent_s() > SILENT_S)
 
     def _take_offer(self, since: str | None) -> bool:
         offered, self._offered = self._offered, False
@@ -257,7 +265,7 @@ class Mirror:
                 return
             if self._unwritable:
                 raise FetchError(self._unwritable)
-            if not self._election.held:
+            if not self.election.held:
                 return  # another process writes; ours stays in memory
             with translating("writing the mirror"):
                 self._store.create(len(kept.tip))
@@ -266,20 +274,7 @@ class Mirror:
                 self._store.set_tip(kept.tip)
             with self._lock:
                 self._quarantine = self._quarantine.without(kept)
-            self._maintain()
-
-    def _maintain(self) -> None:
-        """Pack the store in a process of its own when it has grown."""
-        now = time.monotonic()
-        if now < self._maintain_after or (self._maintenance is not None and self._maintenance.poll() is None):
-            return
-        self._maintenance = None
-        if maintain.is_due(self._store.path):
-            self._maintain_after = now + maintain.EVERY_S
-            try:
-                self._maintenance = maintain.start(self._store.path, self._limits.object_bytes)
-            except FetchError as error:  # the mirror grows, that is all
-                log.warning("%s", error)
+            self._maintenance.start_when_due()
 
     def read_stored(self, object_id: str) -> Content:
         """Give one object from disk, re-hashed; complains to the fetcher when it is corrupt."""

@@ -39,11 +39,15 @@ Signature = tuple[tuple[str, int, int, int], ...]
 class Watcher:
     """Calls `wake` from its own thread soon after anything changes in `folders` (not below them); a context manager.
 
-    Wakes too often rather than too seldom. Folders may be missing, vanish and come back.
+    It also does when whoever had the file `held` open for writing closes it, or dies. Wakes too often rather than too seldom.
+    Folders may be missing, vanish and come back.
     """
 
-    def __init__(self, folders: Iterable[Path], wake: Callable[[], object], poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, folders: Iterable[Path], wake: Callable[[], object], poll_s: float = POLL_S, held: Path | None = None
+    ) -> None:
         self._folders = tuple(folders)
+        self._held_file = held
         self._wake = wake
         self._poll_s = poll_s
         self._signature: Signature = ()
@@ -112,6 +116,8 @@ class Watcher:
     def _arm(self) -> None:
         """Watch each folder that is there; again every second, since another may have taken its name (and even its inode)."""
         self._watched = {folder for folder in self._folders if not self._is_remote(folder) and self._inotify.watch(folder)}
+        if self._held_file is not None and not self._is_remote(self._held_file):
+            self._inotify.watch(self._held_file, _CLOSE_WRITE)
 
     def _is_remote(self, folder: Path) -> bool:
         try:
@@ -146,11 +152,11 @@ class _Inotify:
         else:
             log.info("file events are not available: looking every second")
 
-    def watch(self, folder: Path) -> bool:
+    def watch(self, path: Path, events: int = _CHANGES | _ONLY_FOLDERS) -> bool:
         """Ask for the changes in one folder, once or again; False when it is not there or the kernel has no watch left."""
         if self.descriptor < 0 or _KERNEL is None:
             return False
-        found: int = _KERNEL[1](self.descriptor, os.fsencode(folder), _CHANGES | _ONLY_FOLDERS)
+        found: int = _KERNEL[1](self.descriptor, os.fsencode(path), events)
         return found >= 0
 
     def drain(self) -> None:

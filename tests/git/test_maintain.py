@@ -112,8 +112,8 @@ def test_a_mirror_that_has_grown_packs_itself_in_another_process(
     repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 99\n"})
     mirror.fetch(None)
     mirror.promote()
-    assert mirror._maintenance is not None
-    assert mirror._maintenance.wait(30) == 0
+    assert mirror._maintenance.process is not None
+    assert mirror._maintenance.process.wait(30) == 0
 
 
 def test_a_damaged_object_stops_packing_and_nothing_is_removed(repo: ConfigRepo, mirror: Mirror) -> None:

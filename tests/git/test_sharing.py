@@ -13,6 +13,7 @@ import pytest
 from livecfg.errors import FetchError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
+from livecfg.git.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,3 +248,20 @@ def test_packs_pushed_while_the_remote_is_polled_end_at_the_same_tip(repo: Confi
         mirror.promote()
         assert mirror.tip() == commits[-1]
         repo.fsck(mirror.folder / "mirror.git")
+
+
+def test_the_death_of_the_fetcher_wakes_a_watcher_once_the_lock_is_free(
+    repo: ConfigRepo, home: Path, peer: Callable[[], Peer]
+) -> None:
+    for _ in range(5):
+        fetcher = peer()
+        assert fetcher.ask("elect") == "True"
+        with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+            woken = threading.Event()
+            with Watcher([], woken.set, poll_s=60, held=mirror.election.path):
+                assert not mirror.elect()
+                assert peer().ask("elect") == "False"
+                assert not woken.is_set(), "an election that is lost disturbs nobody"
+                fetcher.kill()
+                assert woken.wait(5)
+                assert mirror.elect()

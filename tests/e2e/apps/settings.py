@@ -49,6 +49,7 @@ def seen() -> dict[str, Any]:
         "condition": str(status.condition),
         "reason": status.reason,
         "hub": status.hub,
+        "fetcher": status.fetcher,
         "refusals": [str(refusal) for refusal in status.refusals],
     }
 

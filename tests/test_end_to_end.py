@@ -28,20 +28,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def test_gunicorn_preload_workers_and_celery_prefork_children_switch_to_a_signed_commit(site: Site) -> None:
     web = site.web(workers=4)
-    words = (
-        "-m",
-        "celery",
-        "-A",
-        "tests.e2e.apps.jobs",
-        "worker",
-        "--pool",
-        "prefork",
-        "--concurrency",
-        "2",
-        "--loglevel",
-        "INFO",
-    )
-    site.run(sys.executable, *words, "--without-mingle", "--without-gossip", log="celery.log")
+    _celery(site)
     web.all_workers(lambda a: a["commit"] == site.first)
     _celery_children(site, site.first)
 
@@ -63,8 +50,15 @@ def test_gunicorn_preload_workers_and_celery_prefork_children_switch_to_a_signed
     _celery_children(site, healed)
 
 
-def _celery_children(site: Site, commit: str) -> None:
-    """Send tasks until both prefork children have answered from `commit`."""
+def _celery(site: Site, **more: str) -> subprocess.Popen[bytes]:
+    """Start a Celery worker with two prefork children."""
+    words = ["-m", "celery", "-A", "tests.e2e.apps.jobs", "worker", "--pool", "prefork", "--concurrency", "2"]
+    words += ["--loglevel", "INFO", "--without-mingle", "--without-gossip"]
+    return site.run(sys.executable, *words, log="celery.log", **more)
+
+
+def _celery_children(site: Site, commit: str, condition: str = "") -> None:
+    """Send tasks until both prefork children have answered from `commit`, in that condition if one is given."""
 
     def done() -> bool:
         send = "from tests.e2e.apps.jobs import report; [report.delay() for _ in range(8)]"
@@ -72,7 +66,7 @@ def _celery_children(site: Site, commit: str) -> None:
             [sys.executable, "-c", send], cwd=ROOT, env=site.environment(LIVECFG_HOME=f"{site.path}/sender"), check=True
         )
         found = site.reports("celery-*.json")
-        return len(found) == 2 and all(r["commit"] == commit for r in found)
+        return len(found) == 2 and all(r["commit"] == commit and condition in {"", r["condition"]} for r in found)
 
     eventually(done, 60, lambda: (site.reports("celery-*.json"), site.logs()))
 
@@ -109,17 +103,34 @@ def test_a_worker_killed_with_sigkill_is_replaced_and_the_others_never_stop(site
     assert killed not in after
 
 
-def test_with_git_gone_every_process_restarts_serves_the_last_verified_revision_and_says_stale(site: Site) -> None:
-    web = site.web(workers=4)
+def test_with_git_and_hub_gone_every_process_restarts_serves_the_last_verified_revision_and_says_stale(site: Site) -> None:
+    hub, address = _hub(site)
+    web, jobs = site.web(workers=4, E2E_HUB=address), _celery(site, E2E_HUB=address)
     second = site.repo.publish(numbered(2))
     web.all_workers(lambda a: a["commit"] == second)
-    site.end(web.process, signal.SIGKILL)
+    _celery_children(site, second)
+    for process in (web.process, jobs, hub):
+        site.end(process, signal.SIGKILL)
     site.stop_server()
+    for old in site.out.glob("*.json"):
+        old.unlink()
 
-    again = site.web(workers=4, E2E_MAX_STALENESS_S="1")
+    gone = {"E2E_HUB": address, "E2E_MAX_STALENESS_S": "1"}
+    again = site.web(workers=4, **gone)
+    _celery(site, **gone)
+    site.run(sys.executable, "-m", "tests.e2e.apps.spawner", log="uvloop.log", **gone)
+    site.run(sys.executable, "-m", "tests.e2e.apps.forker", log="fork.log", **gone)
     answers = again.all_workers(lambda a: a["condition"] == "STALE")
     assert {(a["commit"], a["number"], a["flag"]) for a in answers.values()} == {(second, 2, 2)}
     assert all("no answer" in a["reason"] for a in answers.values()), answers
+    _celery_children(site, second, condition="STALE")
+    others = ("uvloop.json", "fork-parent.json", "fork-child.json", "fork-grandchild.json")
+
+    def all_stale() -> bool:
+        found = [report for name in others for report in site.reports(name)]
+        return [(r["commit"], r["condition"]) for r in found] == [(second, "STALE")] * len(others)
+
+    eventually(all_stale, 40, lambda: (site.reports("*.json"), site.logs()))
 
 
 def test_with_a_hub_commits_arrive_at_once_and_without_it_the_host_asks_git_again(site: Site) -> None:

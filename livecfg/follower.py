@@ -254,7 +254,7 @@ class Follower(Generic[M]):
             log.debug("round failed: %s", failed)
         except Exception as unexpected:  # a fault of ours or of a library must not end live configuration for good
             log.exception("unexpected error while reconciling")
-            error = FetchError(f"internal error: {type(unexpected).__name__}: {printable(str(unexpected))}")
+            error = FetchError(f"internal error: {type(unexpected).__name__}; the log of this process tells more")
         self._log_new_refusals()
         with self._attempted:
             self._failures = self._failures + 1 if error is not None and not isinstance(error, RefusedError) else 0
@@ -302,8 +302,8 @@ class Follower(Generic[M]):
                 except Exception as error:
                     name = getattr(hook, "__qualname__", "prepare")
                     log.warning("prepare hook %s refused %s: %s", name, new.revision.short, type(error).__name__, exc_info=True)
-                    message = f"{name} refused it: {type(error).__name__}: {error}"
-                    advice = "mend the revision or the hook; the last good revision stays"
+                    message = f"{name} refused it: {type(error).__name__}"  # its text may hold values, and this one travels
+                    advice = "the log of this process tells more; mend the revision or the hook; the last good revision stays"
                     refusal = Refusal(Code.PREPARE_VETO, message, commit=new.revision.commit, rule=name, advice=advice)
                     raise RefusedError(refusal) from error
         finally:

@@ -73,11 +73,19 @@ def _refusal(model: type[BaseModel], value: Any, fault: ErrorDetails, locate: Lo
         advice = "add it to one of the layers"
         return Refusal(Code.MISSING_VALUE, message, path=path, line=at.line, column=at.column, advice=advice)
     wrong_type = kind.endswith(("_type", "_parsing")) or kind in {"int_from_float", "literal_error", "enum"}
-    message = fault["msg"].replace("Input should be", "expected").partition(", unable to parse")[0]
+    message = _without_value(fault)
     if wrong_type:
         message += f", got {_kind_of(fault['input'])}"
     chosen = code if code is not Code.INVALID_VALUE or not wrong_type else Code.WRONG_TYPE
     return Refusal(chosen, f"{_dotted(loc)}: {message}" if loc else message, path=path, line=at.line, column=at.column)
+
+
+def _without_value(fault: ErrorDetails) -> str:
+    """Give pydantic's message; the one kind of it that quotes the value is said without."""
+    if fault["type"] == "union_tag_invalid":
+        context = fault["ctx"]
+        return f"expected one of {context['expected_tags']} at {context['discriminator']}"
+    return fault["msg"].replace("Input should be", "expected").partition(", unable to parse")[0]
 
 
 def _data_loc(value: Any, loc: tuple[int | str, ...]) -> Loc:

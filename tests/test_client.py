@@ -198,12 +198,13 @@ def test_prepare_sees_every_revision_first_and_may_veto(repo: ConfigRepo, make: 
     def check(old: Snapshot[Config] | None, new: Snapshot[Config]) -> None:
         seen.append((old.config.timeout_ms if old else None, new.config.timeout_ms))
         if new.config.timeout_ms == 13:
-            raise ValueError("unlucky")
+            raise ValueError("unlucky s3cret")
 
     live.start()
     set_timeout(repo, 13)
     wait_until(lambda: live.status.condition is Condition.REFUSED)
     assert live.status.refusals[0].code.value == "LC501"
+    assert "s3cret" not in str(live.status.as_dict())  # the text of a hook's exception stays in the log of this process
     assert live.current.config.timeout_ms == 1
     live.wait_for(set_timeout(repo, 14))
     assert seen[0] == (None, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -96,6 +98,25 @@ def test_a_model_that_allows_extra_keys_gets_them_and_only_there() -> None:
 def test_a_fault_never_shows_the_value() -> None:
     text = "name: x\npassword: [hunter2]\n"
     assert "hunter2" not in "".join(faults(layer("a.yaml", text)))
+
+
+class Card(BaseModel, frozen=True):
+    kind: Literal["card"]
+
+
+class Bill(BaseModel, frozen=True):
+    kind: Literal["bill"]
+
+
+class Paid(BaseModel, frozen=True):
+    by: Card | Bill = Field(discriminator="kind")
+
+
+def test_a_fault_of_a_union_names_what_there_is_and_not_what_was_given() -> None:
+    document = layer("a.yaml", "by: {kind: hunter2}\n")
+    with pytest.raises(RefusedError) as caught:
+        validate_value(Paid, document.value, merge([document]).locate)
+    assert [str(r) for r in caught.value.refusals] == ["a.yaml:1:5 LC201 by: expected one of 'card', 'bill' at 'kind'"]
 
 
 def manifest(text: str) -> Manifest:

@@ -69,7 +69,6 @@ def test_a_killed_fetcher_is_replaced_within_a_second_and_the_next_commit_reache
         killed.kill()
         killed.wait(10)
         taken.append(host.wait_for(number) - began)
-    print(f"from kill -9 of the fetcher to the commit in every other process: {[f'{t * 1000:.0f} ms' for t in taken]}")
     assert min(taken) < 1.0, taken
 
 

@@ -15,6 +15,7 @@ from livecfg.flagset import Flag, FlagSet
 from livecfg.git.source import GitSource, UnsafeNoVerification
 from livecfg.origin import Origin
 from livecfg.refusal import Refusal
+from livecfg.resolver import SecretSources
 from livecfg.revision import Revision
 from livecfg.snapshot import Arm, Snapshot, View
 from livecfg.status import Condition, Status
@@ -35,6 +36,7 @@ __all__ = [
     "Refusal",
     "RefusedError",
     "Revision",
+    "SecretSources",
     "Snapshot",
     "Status",
     "UnsafeNoVerification",

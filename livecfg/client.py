@@ -23,6 +23,7 @@ from livecfg.errors import LivecfgError
 from livecfg.flagset import FlagSet
 from livecfg.flagset import declared as declarations
 from livecfg.follower import Follower, Hooks, Timing
+from livecfg.resolver import SecretResolver, SecretSources
 from livecfg.revision import Revision
 from livecfg.signals import Signals
 from livecfg.snapshot import FlagAccessor, Snapshot, SplitAccessor
@@ -63,7 +64,8 @@ class LiveConfig(Generic[M]):
     with the application. `service`, `env`, `region`, `labels`, `instance`, `hub` come from `LIVECFG_…` where they are not given.
     `poll_interval_s` is how often the remote is asked (with jitter) when no hub pushes; after `max_staleness_s` without an answer
     `status` says STALE; where the policy names a `timestamp` role, also when its heartbeats are older than that. With
-    `strict_heartbeat` nothing is applied beyond what the newest heartbeat attests.
+    `strict_heartbeat` nothing is applied beyond what the newest heartbeat attests. `secrets` bounds what `!secret` references may
+    name: by default any environment variable, and files below /run/secrets.
     """
 
     def __init__(  # noqa: PLR0913 - keyword arguments are the settings
@@ -84,6 +86,7 @@ class LiveConfig(Generic[M]):
         prepare_timeout_s: float = 30.0,
         max_staleness_s: float = 600.0,
         strict_heartbeat: bool = False,
+        secrets: SecretSources | None = None,
     ) -> None:
         self._model = model
         self._source = source
@@ -94,6 +97,7 @@ class LiveConfig(Generic[M]):
         self._home = home
         self._timing = Timing(poll_interval_s, start_timeout_s, prepare_timeout_s, max_staleness_s)
         self._strict_heartbeat = strict_heartbeat
+        self._secrets = SecretResolver(secrets or SecretSources(), os.environ)
         self._hooks = Hooks()
         self._splits: dict[str, type[BaseModel]] = {}
         self._flags: dict[str, object] = {}
@@ -337,6 +341,7 @@ class LiveConfig(Generic[M]):
             splits=dict(self._splits),
             flags=dict(self._flags),
             signals=self._signals,
+            secrets=self._secrets,
             prepare=lambda old, new: follower.prepare(old, new),  # noqa: PLW0108 - made below
             swap=lambda new: follower.swap(new),  # noqa: PLW0108 - made below
             max_staleness_s=self._timing.max_staleness_s,

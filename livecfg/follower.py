@@ -12,6 +12,7 @@ import os
 import random
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,12 +20,15 @@ from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.refusal import Code, Refusal, printable
+from livecfg.secrets import holds_secret
 from livecfg.snapshot import changed
 from livecfg.status import Condition, Status
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from pydantic import SecretStr
 
     from livecfg.link import Link
     from livecfg.reconciler import AnyReconciler
@@ -301,8 +305,10 @@ class Follower(Generic[M]):
                     hook(old, new)
                 except Exception as error:
                     name = getattr(hook, "__qualname__", "prepare")
-                    log.warning("prepare hook %s refused %s: %s", name, new.revision.short, type(error).__name__, exc_info=True)
-                    message = f"{name} refused it: {type(error).__name__}"  # its text may hold values, and this one travels
+                    hides = holds_secret(traceback.format_exc(), _secrets(old, new))
+                    kind = type(error).__name__
+                    log.warning("prepare hook %s refused %s: %s", name, new.revision.short, kind, exc_info=not hides)
+                    message = f"{name} refused it: {kind}"  # its text may hold values, and this one travels
                     advice = "the log of this process tells more; mend the revision or the hook; the last good revision stays"
                     refusal = Refusal(Code.PREPARE_VETO, message, commit=new.revision.commit, rule=name, advice=advice)
                     raise RefusedError(refusal) from error
@@ -337,8 +343,9 @@ class Follower(Generic[M]):
                     log.error("on_change callback %s is async, but no event loop runs it: use `async with live`", name)
                     return
                 asyncio.run_coroutine_threadsafe(result, loop).result(self._timing.prepare_timeout_s)
-        except Exception:  # what a callback raises is reported, no more
-            log.exception("on_change callback %s failed", name)
+        except Exception as error:  # what a callback raises is reported, no more
+            hides = holds_secret(traceback.format_exc(), _secrets(old, new))
+            log.error("on_change callback %s failed: %s", name, type(error).__name__, exc_info=not hides)  # noqa: TRY400 - as said
 
     def _log_new_refusals(self) -> None:
         for refusal in self._refusals:
@@ -356,6 +363,8 @@ class Follower(Generic[M]):
             if left <= 0:
                 return
             if self._wake.wait(min(left, _LOOK_EVERY_S)):
+                return
+            if self._link.has_new_secrets():
                 return
             if self._link.is_fetcher:
                 if self._link.is_damaged():
@@ -383,3 +392,7 @@ class Follower(Generic[M]):
             self._link.report(self.status(), self.boot)
         except Exception:  # reporting never stops the thread
             log.exception("cannot report")
+
+
+def _secrets(*snapshots: Snapshot[Any] | None) -> tuple[SecretStr, ...]:
+    return tuple(secret for s in snapshots if s is not None and s.parts is not None for secret in s.parts.secrets)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 UNSET = "!unset"
+SECRET = "!secret"  # noqa: S105 - a tag
+TAGS = frozenset({UNSET, SECRET})
+"""The tags that layers may use."""
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PLAIN_NAMES = frozenset({"service", "env", "region", "instance"})
 

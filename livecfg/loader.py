@@ -15,11 +15,13 @@ from pydantic import BaseModel
 
 from livecfg.document import Document, Loc, Position, read
 from livecfg.errors import RefusedError
-from livecfg.layers import Manifest, Process, ScopeLimits, merge
+from livecfg.layers import TAGS, Manifest, Process, ScopeLimits, merge
 from livecfg.parts import Parts, explainer
 from livecfg.reading import Reading
 from livecfg.refusal import Code, Refusal
+from livecfg.secrets import NoSource, SecretSource, resolve, secrets_in, withhold
 from livecfg.snapshot import Arm, Recorder, Snapshot
+from livecfg.sops import decrypt, is_encrypted
 from livecfg.trust.policy import protected_of
 from livecfg.trust.tree import lookup
 from livecfg.validation import validate, validate_value
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
     from livecfg.flags.targeting import Dialect
+    from livecfg.layers import Merged
     from livecfg.revision import Objects, Revision
     from livecfg.trust.verify import VerifiedCommit
 
@@ -52,7 +55,7 @@ class Scope(Generic[M]):
     """What a process loads and checks: its model, its names, the splits and flags its code declared, and local overrides.
 
     `overrides` maps dotted keys to YAML scalars, `killed` names flags that are served as disabled. `clock` gives Unix
-    seconds for `$flagd.timestamp`.
+    seconds for `$flagd.timestamp`. `secrets` gives what `!secret` references and SOPS documents need.
     """
 
     model: type[M]
@@ -64,6 +67,7 @@ class Scope(Generic[M]):
     overrides: Mapping[str, str] = field(default_factory=dict)
     killed: frozenset[str] = frozenset()
     limits: ScopeLimits = field(default_factory=ScopeLimits)
+    secrets: SecretSource = field(default_factory=NoSource)
 
 
 def load(
@@ -99,7 +103,7 @@ class _Load(Generic[M]):
         self.old: Parts | None = before.parts if before is not None else None
 
     def run(self) -> Snapshot[M]:
-        self.parts = Parts(self._manifest())
+        self.parts = Parts(self._manifest(), secrets_generation=self.scope.secrets.generation)
         limits = self.scope.limits.lowered_by(self.manifest.limits)
         self.reading = Reading(self.objects, self.tree, self.scope.process, limits, self.parts, self.old)
         self.faults = self.reading.faults
@@ -143,16 +147,24 @@ class _Load(Generic[M]):
         if self.faults:
             return None
         old = self.old.merged if self.old is not None else None
-        if self.before is not None and old is not None and len(old.layers) == len(layers) and _same(old.layers, layers):
-            self.parts.merged = old
+        if self.before is not None and old is not None and self._has_same(old, layers):
+            self.parts.merged, self.parts.secrets = old, self.before.parts.secrets
             return self.before.config
         environment = self._environment()
         self.parts.merged = merged = merge([*layers, environment] if environment else layers)
         try:
-            return validate_value(self.scope.model, merged.value, merged.locate)
+            value = resolve(merged, self.scope.secrets)
+            self.parts.secrets = tuple(secrets_in(value))
+            return validate_value(self.scope.model, value, merged.locate)
         except RefusedError as error:
-            self.faults += error.refusals
+            self.faults += withhold(error.refusals, self.parts.secrets)
             return None
+
+    def _has_same(self, old: Merged, layers: list[Document]) -> bool:
+        """Whether nothing that the configuration is made of has changed: layers, and secrets that they refer to."""
+        assert self.old is not None  # noqa: S101 - `old` is of it
+        fresh = not self.old.secrets or self.old.secrets_generation == self.parts.secrets_generation
+        return fresh and len(old.layers) == len(layers) and all(a is b for a, b in zip(old.layers, layers, strict=True))
 
     def _layer(self, index: int, template: str) -> Document | None:
         found = self.reading.find(template)
@@ -165,12 +177,12 @@ class _Load(Generic[M]):
                 self.faults.append(Refusal(Code.MISSING_FILE, "the first layer is missing", path=path, advice=advice))
             return None
         old = self.old.layers if self.old is not None else {}
-        return self.reading.product(path, entry.id, old, self.parts.layers, self._read_layer)
+        return self.reading.product(path, entry.id, old, self.parts.layers, self._read_layer, TAGS)
 
     def _read_layer(self, document: Document) -> Document:
         if document.value is not None and not isinstance(document.value, dict):
             raise RefusedError(document.refusal(Code.WRONG_TYPE, (), "expected a mapping at the top of a layer"))
-        return document
+        return decrypt(document, self.scope.secrets) if is_encrypted(document.value) else document
 
     def _environment(self) -> Document | None:
         """The local overrides as one more layer, the last."""
@@ -357,10 +369,6 @@ class _Load(Generic[M]):
 
 def _whole(document: Document) -> Document:
     return document
-
-
-def _same(old: tuple[Document, ...], new: list[Document]) -> bool:
-    return all(a is b for a, b in zip(old, new, strict=True))
 
 
 def _fits(default: object, value: object) -> bool:

@@ -13,7 +13,7 @@ from livecfg.trust.root import Trusted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import BaseModel
+    from pydantic import BaseModel, SecretStr
 
     from livecfg.flags.flag import CompiledFlag
     from livecfg.flags.segment import Segment
@@ -37,6 +37,8 @@ class Parts:
     splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     merged: Merged | None = None
+    secrets: tuple[SecretStr, ...] = ()
+    secrets_generation: int = 0
 
 
 def explainer(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from livecfg.document import Document, DocumentLimits, read
 from livecfg.errors import RefusedError
-from livecfg.layers import UNSET
 from livecfg.refusal import Code, Refusal
 from livecfg.trust.tree import lookup, walk
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from livecfg.trust.tree import Entry
 
 _DOCUMENTS = (".yaml", ".yml", ".json")
-_TAGS = frozenset({UNSET})
 V = TypeVar("V")
 
 
@@ -80,10 +78,11 @@ class Reading:
         old: Mapping[str, tuple[str, V]],
         new: dict[str, tuple[str, V]],
         make: Callable[[Document], V],
+        tags: frozenset[str] = frozenset(),
     ) -> V | None:
         """Give what `make` gives for a document, or gave for the same bytes last time; its faults are collected."""
         limits = DocumentLimits(size_bytes=self._limits.file_bytes, depth=self._limits.depth)
-        return self.made(path, blob, old, new, lambda data: make(read(data, path, limits, _TAGS)))
+        return self.made(path, blob, old, new, lambda data: make(read(data, path, limits, tags)))
 
     def made(
         self,

@@ -112,6 +112,8 @@ class Reconciler(Generic[M]):
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
         self._remembered: object = None
         self._in_use: Good | None = None
+        self._secrets_note = ""
+        self._renew_again = False
         self.desired: Revision | None = None
         """The newest tip seen, verified or not."""
         self.waiting = ""
@@ -161,6 +163,9 @@ class Reconciler(Generic[M]):
             RefusedError: the newest revision broke a rule and stays out until the ref moves.
 
         """
+        if self._scope.secrets.look() or self._renew_again:
+            self._refused = ("", ())  # what was refused for want of a secret may fit now
+            self._renew_secrets()
         candidate = self._mirror.fetch(since=self._snapshot.revision.commit if self._snapshot is not None else None)
         if candidate is None:
             self._refused, self.waiting = ("", ()), ""
@@ -228,7 +233,7 @@ class Reconciler(Generic[M]):
     def notes(self) -> tuple[str, ...]:
         """What an operator should know beside the condition: what waits, and what the heartbeats show."""
         alarm = self._freshness.alarm if self._freshness is not None else ""
-        return tuple(note for note in (self.waiting, alarm) if note)
+        return tuple(note for note in (self.waiting, alarm, self._secrets_note) if note)
 
     def _must_wait(self, good: VerifiedCommit, now: float) -> bool:
         """Whether a window of policy keeps a valid revision out for now; the first one never waits."""
@@ -255,6 +260,23 @@ class Reconciler(Generic[M]):
         self._swap(snapshot)
         self._snapshot = snapshot
         self._in_use = as_good
+
+    def _renew_secrets(self) -> None:
+        """Load what is in use once more, since a secret changed; what does not load stays out, and is told as drift."""
+        if self._snapshot is None or self._in_use is None:
+            return
+        try:
+            good = resume(self._mirror.objects, self._trusted, self._in_use)
+            snapshot = load(good, self._mirror.objects, self._scope, before=self._snapshot)
+            if snapshot.config != self._snapshot.config:
+                self._prepare(self._snapshot, snapshot)
+                self._swap(snapshot)
+            self._snapshot = snapshot
+            self._secrets_note, self._renew_again = "", False
+        except (LivecfgError, ValueError) as error:
+            self._renew_again = not isinstance(error, RefusedError)
+            self._secrets_note = f"serves secrets that changed since: {printable(str(error))}"
+            log.warning("%s", self._secrets_note)
 
     def _unused_good(self) -> VerifiedCommit | None:
         """The last good commit where it is not in use: it waited for a window, or its objects were missing at the start."""
@@ -332,11 +354,12 @@ class TreeReconciler(Generic[M]):
             RefusedError: what is in the files cannot be applied, or policy protects this environment.
 
         """
+        renewed = self._scope.secrets.look()
         tree = self._tree.tree_id()
         self.desired = Revision("working-tree", tree)
-        if self._snapshot is not None and self._snapshot.revision.commit == tree:
+        if self._snapshot is not None and self._snapshot.revision.commit == tree and not renewed:
             return ()
-        if tree == self._refused[0]:
+        if tree == self._refused[0] and not renewed:
             raise RefusedError(*self._refused[1])
         try:
             protected = protected_of(self._tree.objects, tree)

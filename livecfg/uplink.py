@@ -14,7 +14,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -35,6 +34,7 @@ from livecfg.reconciler import AnyReconciler, Reconciler, TreeReconciler
 from livecfg.trust.heartbeat import REF, Freshness
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted
+from livecfg.warm import warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from livecfg.git.treewatch import TreeWatcher
     from livecfg.hub.link import HubLink
     from livecfg.layers import Process
+    from livecfg.resolver import SecretResolver
     from livecfg.signals import Signals
     from livecfg.snapshot import Snapshot
     from livecfg.status import Status
@@ -68,6 +69,7 @@ class SetUp(Generic[M]):
     splits: Mapping[str, type[BaseModel]]
     flags: Mapping[str, object]
     signals: Signals
+    secrets: SecretResolver
     prepare: Callable[[Snapshot[M] | None, Snapshot[M]], None]
     swap: Callable[[Snapshot[M]], None]
     max_staleness_s: float = 600.0
@@ -84,36 +86,8 @@ class SetUp(Generic[M]):
             flags=self.flags,
             overrides=self.environment.overrides,
             killed=self.environment.killed,
+            secrets=self.secrets,
         )
-
-
-_LATE = (
-    "livecfg.flags.compiled",
-    "livecfg.flags.experiment",
-    "livecfg.flags.explain",
-    "livecfg.flags.flag",
-    "livecfg.flags.split",
-    "yaml",
-    "yaml.cyaml",
-    "mmh3",
-    "cryptography.exceptions",
-    "cryptography.hazmat.primitives.asymmetric.ec",
-    "cryptography.hazmat.primitives.asymmetric.ed25519",
-    "cryptography.hazmat.primitives.asymmetric.padding",
-    "cryptography.hazmat.primitives.asymmetric.rsa",
-    "cryptography.hazmat.primitives.asymmetric.utils",
-    "encodings.ascii",
-    "encodings.idna",
-    "encodings.latin_1",
-)
-_LATE_TREE = ("livecfg.git.treewatch",)
-_LATE_HUB = ("grpc", "livecfg.hub.link", "livecfg.hub.report", "livecfg.hub._pb.hub_pb2")
-
-
-def _import(names: tuple[str, ...]) -> None:
-    for name in names:
-        with suppress(ImportError):  # yaml.cyaml: PyYAML without libyaml
-            import_module(name)
 
 
 def make_link(set_up: SetUp[Any]) -> Link:
@@ -153,7 +127,11 @@ class TreeLink(Link):
 
     def warm(self) -> None:
         """Import what the thread will use."""
-        _import(_LATE + _LATE_TREE)
+        warm(tree=True)
+
+    def has_new_secrets(self) -> bool:
+        """Whether a secret's file changed."""
+        return self._set_up.secrets.changed()
 
     def open(self, wake: Callable[[], None]) -> AnyReconciler:
         """Watch the folder and give its reconciler."""
@@ -190,10 +168,8 @@ class MirrorLink(Link):
 
     def warm(self) -> None:
         """Import what the thread will use; with a hub grpc too: any process may have to take the stream over."""
-        _import(_LATE)
+        warm(hub=bool(self._set_up.hub))
         _version()  # it imports, too
-        if self._set_up.hub:
-            _import(_LATE_HUB)
 
     @property
     def is_fetcher(self) -> bool:  # type: ignore[override]  # a plain attribute where there is nothing to elect
@@ -255,6 +231,10 @@ class MirrorLink(Link):
         if won and self._hub is None and self._set_up.hub:
             self._connect_hub(read_trusted_root(self._set_up.trusted_root))
         return won
+
+    def has_new_secrets(self) -> bool:
+        """Whether a secret's file changed."""
+        return self._set_up.secrets.changed()
 
     def is_damaged(self) -> bool:
         """Whether a process of this host complained about the mirror."""

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from livecfg.document import Document, Loc, Position
 from livecfg.errors import RefusedError
@@ -72,6 +72,9 @@ def _refusal(model: type[BaseModel], value: Any, fault: ErrorDetails, locate: Lo
         message = f"{_dotted(loc)} is missing and has no default"
         advice = "add it to one of the layers"
         return Refusal(Code.MISSING_VALUE, message, path=path, line=at.line, column=at.column, advice=advice)
+    if isinstance(fault["input"], SecretStr):
+        message, advice = _about_secret(_dotted(loc), kind)
+        return Refusal(Code.SECRET, message, path=path, line=at.line, column=at.column, advice=advice)
     wrong_type = kind.endswith(("_type", "_parsing")) or kind in {"int_from_float", "literal_error", "enum"}
     message = _without_value(fault)
     if wrong_type:
@@ -86,6 +89,16 @@ def _without_value(fault: ErrorDetails) -> str:
         context = fault["ctx"]
         return f"expected one of {context['expected_tags']} at {context['discriminator']}"
     return fault["msg"].replace("Input should be", "expected").partition(", unable to parse")[0]
+
+
+def _about_secret(dotted: str, kind: str) -> tuple[str, str]:
+    """Message and advice for a secret that the model refuses; what pydantic says may tell something of its value."""
+    if kind.endswith("_type"):
+        return (
+            f"{dotted}: a secret may stand only in a field of type SecretStr",
+            "change the field's type, or write the value itself",
+        )
+    return f"{dotted}: the secret does not fit the model ({kind})", "look at the secret where it is kept"
 
 
 def _data_loc(value: Any, loc: tuple[int | str, ...]) -> Loc:

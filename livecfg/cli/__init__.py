@@ -33,6 +33,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("check:check", "Everything CI needs: syntax, schema, policy, flags"),
         "verify": ("verify:verify", "Verify signatures and policy of commits, offline"),
         "policy": ("policy:policy", "Show and test the policy; explain what it says of a commit"),
+        "secrets": ("secrets:secrets", "Whether every secret that is referred to resolves here"),
         "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
         "root": ("keys:root", "Write the trusted root file for applications"),
     },

@@ -88,6 +88,11 @@ CODES: dict[Code, Row] = {
         "What is protected comes from signed commits alone.",
         "Remove the variable, or use a verified source.",
     ),
+    Code.SECRET: Row(
+        "A secret that the configuration refers to, or an encrypted document, gives no value in this process.",
+        "A service must not start with an empty password, nor print one: a secret fits a field of type SecretStr alone.",
+        "Set the variable, mount the file or the age key, or mend the reference at the place named.",
+    ),
     # --- trust --------------------------------------------------------------------------------------------------------
     Code.UNSIGNED: Row(
         "The commit carries no signature.",

@@ -9,7 +9,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from livecfg.cli.output import Exit, fail
-from livecfg.document import Document, read
+from livecfg.document import Document, Tagged, read
+from livecfg.layers import TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ def set_in_text(text: str, key: str, value: str, path: str) -> str:
         RefusedError: the text or the value is malformed.
 
     """
-    wanted = read(value.encode(), "value").value
+    wanted = read(value.encode(), "value", tags=TAGS).value
     literal = value if not isinstance(wanted, str) or value.isalnum() else json.dumps(wanted, ensure_ascii=False)
 
     def edit(text: str, document: Document, loc: Loc) -> str:
@@ -58,15 +59,19 @@ def _edit(text: str, key: str, path: str, wanted: Any, edit: Callable[[str, Docu
         fail(f"{key!r} is not a dotted key")
     carriage = text.count("\r\n") == text.count("\n") > 0
     text = text.replace("\r\n", "\n") if carriage else text
-    document = read(text.encode(), path)
+    document = read(text.encode(), path, tags=TAGS)
     if document.value is not None and not isinstance(document.value, dict):
         fail(f"{path}: expected a mapping at the top")
     meant = _merged(document.value, loc, wanted)
     if path.endswith(".json"):
+        if isinstance(wanted, Tagged):
+            fail(f"{path}: JSON has no tags: put {wanted.tag} into a YAML layer")
         edited = json.dumps(meant, indent=2, ensure_ascii=False) + "\n"
     else:
         edited = edit(text, document, loc)
         if not _means(edited, path, meant):
+            if isinstance(wanted, Tagged):
+                fail(f"{key}: write {wanted.tag} into {path} by hand: the place is no plain key of a mapping")
             edited = _structurally(text, loc, wanted)
     return edited.replace("\n", "\r\n") if carriage else edited
 
@@ -75,7 +80,7 @@ def _means(text: str, path: str, meant: Any) -> bool:
     from livecfg.errors import RefusedError
 
     try:
-        return bool((read(text.encode(), path).value or {}) == meant)
+        return bool((read(text.encode(), path, tags=TAGS).value or {}) == meant)
     except RefusedError:
         return False
 

@@ -18,11 +18,13 @@ from livecfg.layers import Manifest, Process
 from livecfg.loader import Scope, UnsafeTree, load
 from livecfg.refusal import Code, Refusal
 from livecfg.revision import Objects, Revision
+from livecfg.secrets import Sealed, SealedSource
 from livecfg.signals import Signals
 from livecfg.trust.tree import lookup, walk
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
+    from livecfg.secrets import SecretSource
     from livecfg.snapshot import Snapshot
 
 
@@ -49,14 +51,16 @@ def model_named(name: str) -> type[BaseModel]:
     return found
 
 
-def snapshot_of(objects: Objects, tree: str, process: Process, model: type[BaseModel] = AnyModel) -> Snapshot[Any]:
-    """Load a tree as `process` would, without judging who made it.
+def snapshot_of(
+    objects: Objects, tree: str, process: Process, model: type[BaseModel] = AnyModel, secrets: SecretSource | None = None
+) -> Snapshot[Any]:
+    """Load a tree as `process` would, without judging who made it; secrets stay sealed unless a source is given.
 
     Raises:
         RefusedError: every fault, with file, line and column.
 
     """
-    scope: Scope[Any] = Scope(model, process, Signals(), lambda: int(time.time()))
+    scope: Scope[Any] = Scope(model, process, Signals(), lambda: int(time.time()), secrets=secrets or SealedSource())
     return load(UnsafeTree(Revision("local", tree), tree), objects, scope)
 
 
@@ -118,7 +122,18 @@ def one_process(objects: Objects, tree: str, service: str, env: str) -> Process:
 
 def plain(value: Any) -> Any:
     """Turn a config value into JSON-ready data; secrets stay masked."""
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    if not isinstance(value, BaseModel):
+        return value
+    dumped: dict[str, Any] = _shown(value.model_dump())
+    return dumped
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    return value.reference if isinstance(value, Sealed) else value
 
 
 def value_at(snapshot: Snapshot[Any], key: str) -> Any:

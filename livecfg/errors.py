@@ -6,6 +6,7 @@ LivecfgError                  something is wrong with the set-up: file, argument
 │   ├── MissingObjectError    an object is not in the mirror yet
 │   └── CorruptObjectError    the mirror's bytes are not what their id says: re-clone
 ├── RefusedError              never this revision: it broke a rule; `refusals` say which
+│   ├── WrongKindError        an id names another kind of object than where it stands says
 │   └── RollbackError         the ref no longer contains the last good revision
 └── PushConflictError         look again: the remote moved
 ```
@@ -13,10 +14,7 @@ LivecfgError                  something is wrong with the set-up: file, argument
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from livecfg.refusal import Refusal
+from livecfg.refusal import Code, Refusal
 
 
 class LivecfgError(Exception):
@@ -49,6 +47,16 @@ class RefusedError(LivecfgError):
     def __init__(self, *refusals: Refusal) -> None:
         self.refusals = refusals
         super().__init__("\n".join(map(str, refusals)))
+
+
+class WrongKindError(RefusedError):
+    """An object is of another kind than where its id stands says. Git takes such a push; whoever wrote it answers for it."""
+
+    def __init__(self, object_id: str, found: str, expected: str) -> None:
+        advice = "remove what names it in a further commit"
+        super().__init__(
+            Refusal(Code.TREE_HYGIENE, f"a {found} ({object_id[:10]}) stands where a {expected} belongs", advice=advice)
+        )
 
 
 class RollbackError(RefusedError):

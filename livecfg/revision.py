@@ -21,7 +21,8 @@ class Objects(Protocol):
 
         Raises:
             MissingObjectError: it is not there (yet).
-            CorruptObjectError: its bytes do not hash to `object_id`, or it is of another kind, or over the caps.
+            CorruptObjectError: its bytes do not hash to `object_id`, or are over the caps.
+            WrongKindError: it is of another kind.
 
         """
         ...

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livecfg.cli.output import Exit, fail
-from livecfg.errors import CorruptObjectError, MissingObjectError
+from livecfg.errors import CorruptObjectError, MissingObjectError, WrongKindError
 from livecfg.trust.commits import parse_commit
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Clone:
 
         Raises:
             MissingObjectError, CorruptObjectError: it is not there, or is not what its id says.
+            WrongKindError: it is of another kind.
 
         """
         kept = self._trees.get(object_id) if kind == "tree" else None
@@ -61,8 +62,10 @@ class Clone:
         found = _KINDS.get(number, "?")
         digest = hashlib.sha1(usedforsecurity=False) if len(object_id) == 40 else hashlib.sha256()
         digest.update(b"%s %d\0" % (found.encode(), len(raw)) + raw)
-        if found != kind or digest.hexdigest() != object_id:
+        if digest.hexdigest() != object_id:
             raise CorruptObjectError(object_id, "its bytes do not hash to its name")
+        if found != kind:
+            raise WrongKindError(object_id, found, kind)
         if kind == "tree":  # a walk over history reads the same few again and again
             if len(self._trees) >= _TREES_KEPT:
                 self._trees.clear()

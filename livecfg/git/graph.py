@@ -154,13 +154,13 @@ def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], 
         FetchError: something is missing.
 
     """
-    known: set[tuple[str, str]] = set()  # with what it replaces: a tree checked only against another may owe the rest
+    known: set[tuple[str, str, str]] = set()  # with what it replaces: a tree checked only against another may owe the rest
     work: list[tuple[str, str, str]] = [(tip, "commit", "")]
     while work:
         name, expected, before = work.pop()
-        if (name, before) in known:
+        if (name, expected, before) in known:
             continue
-        known.add((name, before))
+        known.add((name, expected, before))
         new = objects.get(name)
         if new is None:
             if not has(name):
@@ -168,6 +168,8 @@ def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], 
             continue
         kind, content = new
         if expected != kind:
+            if expected == "blob":
+                continue  # Git takes such a push; whoever reads it refuses it, and taking it back heals
             raise FetchError(f"the remote names {kind} {name} where a {expected} belongs")
         if kind == "commit":
             tree, *parents = links_of_commit(content)
@@ -176,8 +178,9 @@ def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], 
         elif kind == "tree":
             old = objects.get(before) or (read(before) if before else ("tree", b""))
             for mode, below, replaced in changed_entries(content, old[1] if old[0] == "tree" else b"", len(name)):
-                if mode != GITLINK and (below, replaced) not in known:
-                    work.append((below, "tree" if mode == FOLDER else "blob", replaced))
+                wanted = "tree" if mode == FOLDER else "blob"
+                if mode != GITLINK and (below, wanted, replaced) not in known:
+                    work.append((below, wanted, replaced))
 
 
 def _tree_of(commit: str, objects: Mapping[str, Content], has: Callable[[str], bool], read: Callable[[str], Content]) -> str:

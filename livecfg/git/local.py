@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from livecfg.errors import FetchError, MissingObjectError
 from livecfg.git.faults import over_limit, translating
-from livecfg.git.graph import GITLINK, changed_entries, links_of_commit
+from livecfg.git.graph import FOLDER, GITLINK, changed_entries, links_of_commit
 from livecfg.git.store import Store
 from livecfg.git.transport import existing
 
@@ -80,10 +80,10 @@ class LocalSession:
 
         """
         limits, found = self._deadline.limits, dict[str, "Content"]()
-        work, seen = [(want, "")], {(want, "")}  # with what it replaces: compared only with another, a tree may owe the rest
+        work, seen = [(want, "", False)], {(want, "", False)}  # with what it replaces, else a tree may owe the rest; a file
         inflated = 0
         while work:
-            name, before = work.pop()
+            name, before, is_file = work.pop()
             new = found.get(name)
             if new is None:
                 if has(name):
@@ -96,22 +96,24 @@ class LocalSession:
                     raise over_limit("the new objects have more bytes than allowed", limits.inflated_bytes, "inflated_bytes")
                 if len(found) > limits.objects:
                     raise over_limit(f"there are over {limits.objects} new objects", limits.objects, "objects")
+            if is_file:
+                continue  # whatever it is: Git sends nothing below what stands there as a file
             below = [item for item in self._below(name, before, new) if item not in seen]
             seen.update(below)
             work += below
         return found
 
-    def _below(self, name: str, before: str, new: Content) -> list[tuple[str, str]]:
-        """What a new object names and the tree it replaces does not, each with what it replaces in turn."""
+    def _below(self, name: str, before: str, new: Content) -> list[tuple[str, str, bool]]:
+        """What a new object names and the tree it replaces does not, each with what it replaces in turn, and if it is a file."""
         kind, content = new
         if kind == "commit":
             tree, *parents = links_of_commit(content)
             old = self._tree_of(parents[0]) if parents else ""
-            return [(tree, old), *((parent, "") for parent in parents)]
+            return [(tree, old, False), *((parent, "", False) for parent in parents)]
         if kind != "tree":
             return []
         changed = changed_entries(content, self._old(before), len(name))
-        return [(below, old) for mode, below, old in changed if mode != GITLINK]
+        return [(below, old, mode != FOLDER) for mode, below, old in changed if mode != GITLINK]
 
     def _tree_of(self, commit: str) -> str:
         content = self._old(commit)

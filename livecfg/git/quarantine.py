@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from livecfg.errors import CorruptObjectError
+from livecfg.errors import WrongKindError
 
 if TYPE_CHECKING:
     from livecfg.git.pack import Content
@@ -56,11 +56,12 @@ class MirrorObjects:
 
         Raises:
             MissingObjectError, CorruptObjectError: it is not in the mirror, or is not what its id says.
+            WrongKindError: it is of another kind.
 
         """
         found, content = self.content(object_id)
         if found != kind:
-            raise CorruptObjectError(object_id, f"expected a {kind}, got a {found}")
+            raise WrongKindError(object_id, found, kind)
         return content
 
     def content(self, object_id: str) -> Content:

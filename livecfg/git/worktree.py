@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
+from livecfg.errors import FetchError, MissingObjectError, WrongKindError
 from livecfg.git.faults import over_limit, translating
 from livecfg.git.pack import object_id
 from livecfg.git.source import Limits
@@ -152,14 +152,14 @@ class _TreeObjects:
         """Give the content of one object.
 
         Raises:
-            MissingObjectError, CorruptObjectError: there is none of that id, or of another kind.
+            MissingObjectError, WrongKindError: there is none of that id, or of another kind.
 
         """
         found = self._found.get(object_id)
         if found is None:
             raise MissingObjectError(object_id)
         if found[0] != kind:
-            raise CorruptObjectError(object_id, f"expected a {kind}, got a {found[0]}")
+            raise WrongKindError(object_id, found[0], kind)
         return found[1]
 
 

@@ -98,7 +98,11 @@ class Trees:
 
     def know(self, commit: Commit) -> None:
         """Take note of a commit that was read already."""
-        self._trees[commit.id] = commit.tree
+        self.know_tree(commit.id, commit.tree)
+
+    def know_tree(self, commit_id: str, tree: str) -> None:
+        """Take note of the tree of a commit."""
+        self._trees[commit_id] = tree
 
     def entry(self, tree: str | None, path: str) -> Entry | None:
         """Give what `path` names below a tree."""
@@ -134,31 +138,39 @@ class Evidence:
         self.identities = identities
         self.statement = statement
         self.since: list[Seen] = []
+        self._adopters: dict[str, list[Seen]] = {}
+        self._makers: dict[str, tuple[int, list[Seen]]] = {}
         self._sides: dict[str, MergedSide] = {}
+
+    def note(self, seen: Seen) -> None:
+        """Take up the next commit of the chain."""
+        self.since.append(seen)
+        for adopted_id in seen.adopts:
+            self._adopters.setdefault(adopted_id, []).append(seen)
 
     def under(self, identities: Identities) -> Evidence:
         """Give the same evidence as other keys see it."""
         other = Evidence(self.trees.objects, identities, self.statement)
-        other.since, other._sides = self.since, self._sides
+        other.since, other._adopters, other._sides = self.since, self._adopters, self._sides
         return other
 
     def makers(self, path: str, good_tree: str | None) -> list[Seen]:
-        """M(p): the commits that changed p since its entry was last that of the last good commit."""
+        """M(p): the commits that changed p since its entry was last that of the last good commit, which stays the same."""
         was = self.trees.entry(good_tree, path)
-        makers: list[Seen] = []
-        for seen in self.since:
+        looked_at, makers = self._makers.get(path, (0, []))
+        for seen in self.since[looked_at:]:
             if path in seen.changed:
                 makers.append(seen)
             if self.trees.entry(seen.commit.tree, path) == was:
                 makers.clear()
+        self._makers[path] = (len(self.since), makers)
         return makers
 
     def vouchers(self, maker: Seen, path: str, good_tree: str | None, moment: float, *, merged: bool) -> list[Voucher]:
         """Give everybody behind one commit for one path; with `merged`, those of its merged side too."""
-        at = self.since.index(maker)
         found = [] if maker.hosted else self._signer(maker.commit, moment)
-        for seen in self.since[at + 1 :]:
-            if maker.commit.id in seen.adopts and not seen.hosted:
+        for seen in self._adopters.get(maker.commit.id, ()):  # all of them later: an id cannot be named before it is there
+            if not seen.hosted:
                 found += self._signer(seen.commit, moment)
         if merged and len(maker.commit.parents) == 2 and not maker.commit.flaw:
             approvals = self._approvals(maker.commit, path, good_tree, moment)

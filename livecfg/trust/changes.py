@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from livecfg.document import read
 from livecfg.errors import RefusedError
+from livecfg.refusal import Code, Refusal
 
 if TYPE_CHECKING:
     from livecfg.revision import Objects
-    from livecfg.trust.tree import Change
+    from livecfg.trust.tree import Change, Entry
 
 
 def is_disable(objects: Objects, path: str, change: Change) -> bool:
@@ -36,11 +37,21 @@ def weight_rise(objects: Objects, path: str, change: Change) -> float:
     except RefusedError:
         return math.inf
     old = _weights(before)
-    return max((value - old.get(at, 0.0) for at, value in _weights(after).items()), default=0.0)
+    rises = [value - old.get(at, 0.0) for at, value in _weights(after).items()]
+    return math.inf if any(map(math.isnan, rises)) else max(rises, default=0.0)  # NaN is under every limit
 
 
 def _values(objects: Objects, path: str, change: Change) -> tuple[Any, Any]:
-    return tuple(None if e is None else read(objects.read(e.id, "blob"), path).value for e in change)  # type: ignore[return-value]  # two entries, two values
+    before, after = change
+    return _value(objects, path, before), _value(objects, path, after)
+
+
+def _value(objects: Objects, path: str, entry: Entry | None) -> Any:
+    if entry is None:
+        return None
+    if not entry.is_file:
+        raise RefusedError(Refusal(Code.TREE_HYGIENE, "not a plain file", path=path))
+    return read(objects.read(entry.id, "blob"), path).value
 
 
 def _flags(document: dict[str, Any]) -> dict[str, Any]:

@@ -37,17 +37,34 @@ def matches(globs: Sequence[str], path: str) -> bool:
 
 
 def _matches(glob: str, path: str) -> bool:
-    return _pattern(glob).match(path) is not None
+    """Match part by part, in time that no pattern can make more than (parts of the glob) x (parts of the path)."""
+    if glob == "**":
+        return True
+    parts = _parts(glob)
+    states = {0}  # how many parts of the glob may be matched so far
+    for name in path.split("/"):
+        after: set[int] = set()
+        for at in states:
+            while at < len(parts) and parts[at] is None:  # `**` takes this part and goes on, or takes none
+                after.add(at)
+                if at == len(parts) - 1:
+                    after.add(at + 1)
+                at += 1  # noqa: PLW2901 - the next part of the glob is tried on the same name
+            if at < len(parts) and (part := parts[at]) is not None and part.match(name):
+                after.add(at + 1)
+        states = after
+    return len(parts) in states
 
 
 @lru_cache(maxsize=4096)
-def _pattern(glob: str) -> re.Pattern[str]:
-    text = ""
-    parts = glob.split("/")
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if part == "**":
-            text += ".+" if last else "(?:[^/]+/)*"
-        else:
-            text += re.escape(part).replace(r"\*", "[^/]*") + ("" if last else "/")
-    return re.compile(text + r"\Z")
+def _parts(glob: str) -> tuple[re.Pattern[str] | None, ...]:
+    """The parts of a glob; None for `**`. A `*` takes as little as it can and never tries again: enough for a wildcard."""
+    return tuple(None if part == "**" else _part(part) for part in glob.split("/"))
+
+
+def _part(part: str) -> re.Pattern[str]:
+    first, *rest = (re.escape(piece) for piece in part.split("*"))
+    if not rest:
+        return re.compile(first + r"\Z")
+    *inner, last = rest
+    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in inner) + f".*{last}\\Z", re.DOTALL)

@@ -203,13 +203,14 @@ def load_policy(objects: Objects, tree: str) -> Policy:
     texts = []
     for path in (POLICY_PATH, SIGNERS_PATH):
         entry = lookup(objects, tree, path)
-        if entry is None or entry.is_tree:
-            raise RefusedError(Refusal(Code.POLICY, "the file is missing", path=path, advice="`livecfg init` writes one"))
+        if entry is None or not entry.is_file:
+            message = "the file is missing, or is not a plain file"
+            raise RefusedError(Refusal(Code.POLICY, message, path=path, advice="`livecfg init` writes one"))
         texts.append(objects.read(entry.id, "blob"))
     folder = lookup(objects, tree, openpgp.FOLDER.rstrip("/"))
     files = entries(objects, folder.id) if folder is not None and folder.is_tree else {}
     certificates = tuple(
-        (openpgp.FOLDER + name, b"" if entry.is_tree else objects.read(entry.id, "blob")) for name, entry in files.items()
+        (openpgp.FOLDER + name, objects.read(entry.id, "blob") if entry.is_file else b"") for name, entry in files.items()
     )
     return _parse(texts[0], texts[1], certificates)
 
@@ -293,6 +294,6 @@ def protected_of(objects: Objects, tree: str) -> Protected:
 
     """
     entry = lookup(objects, tree, POLICY_PATH)
-    if entry is None:
+    if entry is None or not entry.is_file:
         return Protected()
     return validate(PolicyFile, read(objects.read(entry.id, "blob"), POLICY_PATH), Code.POLICY).protected

@@ -10,7 +10,8 @@ from livecfg.refusal import Code, Refusal
 from livecfg.trust.approvals import Evidence, Identities
 from livecfg.trust.changes import is_disable, weight_rise
 from livecfg.trust.commits import trailers
-from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, is_root_path, matches
+from livecfg.trust.identify import Signed
+from livecfg.trust.paths import POLICY_PATH, is_root_path, matches
 from livecfg.trust.policy import PathRule, Policy, load_policy
 from livecfg.trust.tree import diff
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from livecfg.trust.tree import Change
 
 BREAK_GLASS = "Livecfg-Break-Glass"
+MAX_PENDING = 1000
+"""How many commits may have changed a path since it was last good: each is judged again with every later one."""
 _PIN_RULE, _NEW_ROOT, _GLASS = "trusted-root", "new-root", "break-glass"
 
 
@@ -76,7 +79,7 @@ class Judge:
 
         """
         delta = diff(self.objects, self.good_tree, commit.tree)
-        reason = self._broken_glass(commit)
+        reason = self._broken_glass(commit, moment)
         findings: list[Finding] = []
         faults: list[Refusal] = []
         for path, change in sorted(delta.items()):
@@ -86,10 +89,12 @@ class Judge:
             faults += [self._fault(commit, finding) for finding in found if not finding.holds]
             if not rules:
                 faults.append(self._denied(commit, path))
-            elif not reason:
+            elif not reason and all(finding.holds for finding in found):
                 faults += self._over_limits(commit, path, change)
-        if self.policy is None or any(is_root_path(path) for path in delta):
-            more, refusals = self._judge_policy(commit, moment)
+        changed = [path for path in sorted(delta) if is_root_path(path)]
+        # Parsed only when the root role signed it: nobody else may keep the parsers busy, or stop the walk by what is missing.
+        if self.policy is None or (changed and all(f.holds for f in findings if is_root_path(f.path))):
+            more, refusals = self._judge_policy(commit, changed, moment)
             findings += more
             faults += refusals
         broken = reason if any(finding.rule.id == _GLASS for finding in findings) else ""
@@ -107,10 +112,12 @@ class Judge:
 
     def _hold(self, path: str, rule: PathRule, moment: float) -> Finding:
         """Count the people behind a path for one rule; the merged sides are looked at only where they could matter."""
+        makers = self.evidence.makers(path, self.good_tree)
+        if len(makers) > MAX_PENDING:
+            return Finding(path, rule, (), 0, f"over {MAX_PENDING:,} commits changed it since it was last good: revert it first")
         authors = self.evidence.authors(path, moment) if rule.four_eyes else set()
         if authors is None:
             return Finding(path, rule, (), 0, "it wants four eyes, and somebody who changed the path is not known")
-        makers = self.evidence.makers(path, self.good_tree)
         finding = Finding(path, rule, (), 0)
         for merged in (False, True):
             behind = self._behind(makers, path, rule, moment, merged=merged)
@@ -152,7 +159,7 @@ class Judge:
 
     # --- the policy itself --------------------------------------------------------------------------------------------
 
-    def _judge_policy(self, commit: Commit, moment: float) -> tuple[list[Finding], list[Refusal]]:
+    def _judge_policy(self, commit: Commit, changed: list[str], moment: float) -> tuple[list[Finding], list[Refusal]]:
         """A changed policy must be well-formed, of this repository, lock nobody out, and a new root must agree with itself."""
         try:
             new = load_policy(self.objects, commit.tree)
@@ -165,12 +172,8 @@ class Judge:
         people, threshold = new.file.root.people, new.file.root.threshold
         rule = PathRule(id=_NEW_ROOT, paths=["**"], allow=people, threshold=threshold)
         judge = Judge(self.evidence.under(Identities(new.signers, new.file.forges)), self.root, new, self.good_tree)
-        findings = [judge._hold(path, rule, moment) for path in (POLICY_PATH, SIGNERS_PATH) if self._differs(commit, path)]
+        findings = [judge._hold(path, rule, moment) for path in changed]
         return findings, [judge._fault(commit, finding) for finding in findings if not finding.holds]
-
-    def _differs(self, commit: Commit, path: str) -> bool:
-        trees = self.evidence.trees
-        return trees.entry(commit.tree, path) != trees.entry(self.good_tree, path)
 
     def check_repository(self, new: Policy) -> None:
         """Refuse a policy of another repository, or one that asks for less than what is pinned.
@@ -195,9 +198,15 @@ class Judge:
 
     # --- words --------------------------------------------------------------------------------------------------------
 
-    def _broken_glass(self, commit: Commit) -> str:
-        """Give the reason in `Livecfg-Break-Glass: <reason>`, where policy knows a glass to break."""
+    def _broken_glass(self, commit: Commit, moment: float) -> str:
+        """Give the reason in `Livecfg-Break-Glass: <reason>`, where policy knows a glass to break and its people say it.
+
+        Somebody else's word must not turn a change that waits for a second person into one that does not.
+        """
         if self.policy is None or self.policy.file.break_glass is None:
+            return ""
+        signed = self.evidence.identities.at(commit, moment)
+        if not isinstance(signed, Signed) or not self.policy.allows(self.policy.file.break_glass.allow, signed.person):
             return ""
         return next((value for key, value in trailers(commit.message) if key == BREAK_GLASS), "")
 

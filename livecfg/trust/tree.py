@@ -32,6 +32,11 @@ class Entry:
         """Whether it names another tree."""
         return self.mode == TREE_MODE
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it names a plain file. Only those are read: what a link to another repository names is never there."""
+        return self.mode == BLOB_MODE
+
 
 Change = tuple[Entry | None, Entry | None]
 """Entry before and after; None where there was or is nothing."""

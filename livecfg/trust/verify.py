@@ -201,6 +201,8 @@ class _Walk:
         self.position = trusted.good.position if trusted.good is not None else -1
         self.policy = load_policy(self.objects, trusted.good.tree) if trusted.good is not None else None
         self.evidence = self._fresh_evidence()
+        if trusted.good is not None:
+            self.evidence.trees.know_tree(trusted.good.commit, trusted.good.tree)  # as it was when it was judged
 
     def step(self, commit: Commit, now: float) -> Judged | None:
         """Judge one commit; None stops the walk until a later time."""
@@ -215,7 +217,7 @@ class _Walk:
         verdict = _NOTHING
         unsigned = self._unsigned(commit, signed, moment)
         hosted = isinstance(signed, Refusal) and unsigned is None
-        self.evidence.since.append(Seen(commit, self._changed(commit), adopted(commit), hosted))
+        self.evidence.note(Seen(commit, self._changed(commit), adopted(commit), hosted))
         try:
             if unsigned is not None:
                 raise RefusedError(unsigned)
@@ -244,7 +246,7 @@ class _Walk:
         parent = self.evidence.trees.tree_of(commit.parents[0]) if commit.parents else None
         try:
             return diff(self.objects, parent, commit.tree)
-        except TreeFaultError:
+        except (TreeFaultError, RefusedError):
             return _Everything()
 
     def _unsigned(self, commit: Commit, signed: Signed | Refusal, moment: float) -> Refusal | None:

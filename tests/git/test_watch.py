@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
+from livecfg.errors import FetchError, MissingObjectError, WrongKindError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, Limits
 from livecfg.git.treewatch import TreeWatcher
@@ -139,7 +139,7 @@ def test_a_changed_file_changes_the_tree_and_the_old_state_is_gone(repo: ConfigR
     assert after != before
     with pytest.raises(MissingObjectError):
         tree.objects.read(blob, "blob")
-    with pytest.raises(CorruptObjectError):
+    with pytest.raises(WrongKindError):
         tree.objects.read(after, "blob")
     repo.git("add", "-A")
     assert after == repo.git("write-tree")

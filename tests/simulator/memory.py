@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from livecfg.errors import MissingObjectError
+from livecfg.errors import MissingObjectError, WrongKindError
 from livecfg.revision import Candidate
+from livecfg.trust.commits import parse_commit
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.signatures import public_line, sign
 from livecfg.trust.verify import Trusted, Verification, verify
@@ -48,8 +49,10 @@ class MemoryRepo:
     def read(self, object_id: str, kind: Kind) -> bytes:
         """Give one object."""
         found = self.objects.get(object_id)
-        if found is None or found[0] != kind:
+        if found is None:
             raise MissingObjectError(object_id)
+        if found[0] != kind:
+            raise WrongKindError(object_id, found[0], kind)
         return found[1]
 
     def add(self, kind: str, raw: bytes) -> str:
@@ -142,6 +145,10 @@ class MemoryRepo:
             armored = sign(key(by), "git", ("\n".join(head) + body).encode()).decode().rstrip("\n")
             signature = [f"{self.header} " + armored.replace("\n", "\n ")]
         return self.add("commit", ("\n".join(head + signature) + body).encode())
+
+    def parents(self, commit: str) -> tuple[str, ...]:
+        """Give the parents of a commit."""
+        return parse_commit(commit, self.read(commit, "commit")).parents
 
     def merge(self, ours: str, theirs: str, files: Mapping[str, bytes | None], *, by: str = "", message: str = "Merge") -> str:
         """Merge: the files of `ours` with these changes."""

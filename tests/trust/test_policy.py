@@ -110,6 +110,9 @@ LIMITS = {"limits": [{"id": "small-steps", "paths": ["rollouts/**"], "max_weight
         ("steps: [{weight: 1}]", "steps: [{weight: 1}, {weight: 21}]", False),
         ("other: 1", "other: 99", True),
         ("weight: 1", "weight: {{", False),
+        ("weight: 1", "weight: .nan", False),
+        ("weight: .nan", "weight: 2", False),
+        ("weights: {a: .nan, b: 1}", "weights: {a: .nan, b: 99}", False),
     ],
 )
 def test_a_weight_rises_no_further_than_the_limit_in_one_commit(before: str, after: str, allowed: bool) -> None:  # noqa: FBT001
@@ -119,6 +122,15 @@ def test_a_weight_rises_no_further_than_the_limit_in_one_commit(before: str, aft
         trusted = repo.verify(second).trusted
     found = repo.verify(repo.commit({STEPS: after.encode()}, on=(second,), by=ANA), trusted)
     assert (found.good is not None) is allowed, found.skipped
+
+
+def test_attack_7_a_weight_that_is_no_number_does_not_hide_a_rise() -> None:
+    repo, first = begin(**LIMITS)
+    assert not lands(repo, first, {STEPS: b"weight: .nan\n"}, by=ANA)
+    with without(changes, "math.inf if any(map(math.isnan, rises)) else ", ""):
+        tip = repo.commit({STEPS: b"weight: .nan\n"}, on=(first,), by=ANA)
+        tip = repo.commit({STEPS: b"weight: 100\n"}, on=(tip,), by=ANA)
+        assert repo.good(tip) == tip
 
 
 def test_attack_7_splitting_a_rise_over_skipped_commits_does_not_get_around_the_limit() -> None:
@@ -159,6 +171,20 @@ def test_breaking_the_glass_sets_path_rules_aside_and_is_told() -> None:
 def test_attack_7_the_glass_is_for_its_people_with_a_reason(by: str, message: str, glass: dict[str, Any]) -> None:
     repo, first = begin(**glass)
     assert not lands(repo, first, {FLAGS: flags(a="ENABLED", b="ENABLED")}, by=by, message=message)
+
+
+@pytest.mark.parametrize("by", [CY, HUB, ""])
+def test_attack_7_nobody_else_breaks_the_glass_for_a_change_that_waits_for_a_second_person(by: str) -> None:
+    repo, first = begin(**GLASS)
+    waiting = repo.commit({FLAGS: flags(a="ENABLED", b="ENABLED")}, on=(first,), by=BO)
+    tip = repo.commit({}, on=(waiting,), by=by, message=REASON)
+    assert repo.good(tip) == first
+    if by:
+        check = "not isinstance(signed, Signed) or not self.policy.allows(self.policy.file.break_glass.allow, signed.person)"
+        with without(rules, check, "False"):
+            assert repo.good(tip) == tip
+    own = repo.commit({}, on=(waiting,), by=BO, message=REASON)
+    assert repo.good(own) == own
 
 
 def test_attack_8_no_glass_protects_the_policy_itself() -> None:
@@ -233,6 +259,17 @@ def test_attack_8_a_policy_that_locks_out_or_says_two_things_is_skipped_with_the
     assert found.trusted.good is not None
     assert found.trusted.good.commit == first
     assert word in " ".join(str(refusal) for refusal in found.skipped)
+
+
+def test_attack_8_every_root_file_that_changes_with_the_root_needs_the_new_root_too() -> None:
+    repo, first = begin()
+    new = repo.policy(PEOPLE, RULES, teams=TEAMS, services=[HUB], root={"people": [BO], "threshold": 1})
+    table = {".livecfg/policy_tests.yaml": b"version: 1\ntests: []\n"}
+    rest = repo.commit(table, on=(repo.commit(dict(new), on=(first,), by=ANA),), by=ANA)
+    only_policy = repo.commit({}, on=(rest,), by=BO, message=f"Agree\n\nLivecfg-Adopt: {repo.parents(rest)[0]}")
+    assert repo.good(only_policy) == first
+    both = repo.commit({}, on=(only_policy,), by=BO, message=f"Agree\n\nLivecfg-Adopt: {rest}")
+    assert repo.good(both) == both
 
 
 def test_attack_8_a_team_named_like_a_root_person_would_be_root() -> None:

@@ -242,6 +242,9 @@ class Tcp:
         self._socket.close()
 
 
+_COMPLAINT_BYTES = 4096
+
+
 class Program:
     """A program that speaks Git on its standard streams: ssh, or git itself.
 
@@ -272,9 +275,12 @@ class Program:
         self._in.flush()
 
     def _complaint(self) -> str:
+        """The program's last words: ssh says why at the end, below its banners."""
         self._process.wait(1.0)
-        self._complaints.seek(0)
-        return printable(self._complaints.read(400).decode(errors="replace").strip()) or "no message"
+        self._complaints.seek(max(0, self._complaints.seek(0, os.SEEK_END) - _COMPLAINT_BYTES))
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return printable("; ".join(said[-2:])[-400:]) or "no message"
 
     def close(self) -> None:
         """Hang up."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from livecfg import Condition, GitSource, LiveConfig
 from tests.e2e.support import ROOT, Site, eventually, numbered
 from tests.simulator import Fault
+from tests.simulator.tools import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -210,9 +211,8 @@ def test_a_read_only_mirror_folder_is_served_from_memory(site: Site) -> None:
     )
     command = [sys.executable, "-c", script]
     if os.geteuid() == 0:
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
-        if shutil.which("setpriv") is None:
-            pytest.skip("root may write everywhere, and there is no setpriv to become somebody else")
+        setpriv = program("setpriv", "util-linux")  # root may write everywhere
+        command = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", *command]
         _readable(site.path)
     process = subprocess.run(
         command,

@@ -15,6 +15,7 @@ from livecfg.revision import Commit
 from livecfg.trust.allowed_signers import parse_allowed_signers
 from livecfg.trust.identify import Signed, identify
 from livecfg.trust.signatures import fingerprint, verify_ssh
+from tests.simulator.tools import header, program
 from tests.trust.cases import T
 from tests.trust.softkeys import SoftCertificate, soft_key
 
@@ -62,8 +63,8 @@ def public(key: Path) -> str:
 @pytest.fixture(scope="module")
 def authenticator(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The shared library of a security key in software."""
-    if shutil.which("cc") is None or not Path("/usr/include/openssl/evp.h").exists():
-        pytest.skip("needs a C compiler and OpenSSL's headers: apt-get install gcc libssl-dev")
+    program("cc", "gcc")
+    header("/usr/include/openssl/evp.h", "libssl-dev")
     path = tmp_path_factory.mktemp("sk") / "authenticator.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", path, AUTHENTICATOR, "-lcrypto"], check=True)
     return str(path)

@@ -29,10 +29,11 @@ from livecfg.signals import Signals
 from livecfg.snapshot import FlagAccessor, Snapshot, SplitAccessor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from livecfg.exposures import Exposure
     from livecfg.git.source import GitSource, UnsafeNoVerification
     from livecfg.status import Status
 
@@ -43,14 +44,16 @@ A = TypeVar("A", bound=BaseModel)
 T = TypeVar("T")
 S = TypeVar("S", bound="FlagSet")
 F = TypeVar("F", bound="Callable[..., Any]")
+Sink = TypeVar("Sink", bound="Callable[[Sequence[Exposure]], None]")
 
 _all: weakref.WeakSet[LiveConfig[Any]] = weakref.WeakSet()
 
 
 def _mark_forked() -> None:
-    """Mark every LiveConfig of a forked child, and nothing else: uvloop runs such hooks on every subprocess it spawns."""
+    """Mark every LiveConfig of a forked child, and let it count from zero; no more: uvloop runs such hooks for subprocesses."""
     for live in _all:
         live._newest = None  # noqa: SLF001 - the same module
+        live._signals.reset()  # noqa: SLF001 - as above
 
 
 os.register_at_fork(after_in_child=_mark_forked)
@@ -102,6 +105,7 @@ class LiveConfig(Generic[M]):
         self._splits: dict[str, type[BaseModel]] = {}
         self._flags: dict[str, object] = {}
         self._signals = Signals()
+        self._hooks.beat = self._signals.exposures.deliver
         self._environment: Environment | None = None
         self._followers: dict[int, Follower[M]] = {}  # by process id: a forked child makes its own
         self._newest: Snapshot[M] | None = None  # None sends the next read to `_first`
@@ -251,6 +255,15 @@ class LiveConfig(Generic[M]):
             return callback
 
         return register
+
+    def on_exposure(self, sink: Sink) -> Sink:
+        """Register `(exposures: Sequence[Exposure]) -> None`, called about once a second on livecfg's thread with what is new.
+
+        A unit is told once per arm and revision. `livecfg.sinks` has a file of JSON lines and OpenTelemetry events. What a sink
+        raises is logged, no more.
+        """
+        self._signals.exposures.sinks.append(sink)
+        return sink
 
     def _check_not_started(self, what: str, name: str) -> None:
         if self._followers:

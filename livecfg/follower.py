@@ -58,6 +58,7 @@ class Hooks:
 
     prepare: list[Callable[[Any, Any], None]] = field(default_factory=list)
     on_change: list[tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = field(default_factory=list)
+    beat: Callable[[], None] = lambda: None  # about once a second, and at the end; never raises
     loop: asyncio.AbstractEventLoop | None = None
 
 
@@ -385,6 +386,7 @@ class Follower(Generic[M]):
         return poll_s * (0.8 + 0.4 * jitter)
 
     def _report(self, every_s: float = 0.0) -> None:
+        self._hooks.beat()
         if time.monotonic() - self._reported_monotonic < every_s:
             return
         self._reported_monotonic = time.monotonic()

@@ -1,4 +1,4 @@
-"""The Recorder behind `view.measure`, `observe` and split accessors: cumulative counters and histograms per revision.
+"""The Recorder behind `view.measure` and `observe`: cumulative counters and histograms per revision; exposures beside them.
 
 A value goes into one log-bucket histogram (1 % relative error, integer counts, exactly mergeable: Masson, Rim, Lee, "DDSketch",
 VLDB 2019). Counters only grow and are keyed by revision, so that reports may be lost, repeated or reordered. Recording takes
@@ -16,10 +16,13 @@ import time
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from livecfg.exposures import Exposures
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from livecfg.flags.assignment import Assignment
     from livecfg.revision import Revision
 
 log = logging.getLogger(__name__)
@@ -27,7 +30,6 @@ log = logging.getLogger(__name__)
 F = TypeVar("F", bound="Callable[..., Any]")
 _LOG_GAMMA = math.log(1.01 / 0.99)  # 1 % relative error
 _REVISIONS_KEPT = 4
-_EXPOSURES_KEPT = 10_000
 _METRICS_KEPT = 200
 
 
@@ -59,17 +61,21 @@ class Series:
 
 
 class Signals:
-    """A Recorder that keeps the last four revisions; `summary()` gives what a report carries."""
+    """A Recorder that keeps the last four revisions; `summary()` gives what a report carries, `exposures` its own."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._series: OrderedDict[str, dict[str, Series]] = OrderedDict()
-        self._exposures: Counter[tuple[str, str, str]] = Counter()
-        self._exposed: OrderedDict[tuple[str, str, str, object], None] = OrderedDict()
+        self.exposures = Exposures()
+        self.reset()
 
-    def measure(self, name: str, revision: Revision) -> Measurement:
-        """Record `<name>.latency` in seconds and `<name>.error` when an exception escapes."""
-        return Measurement(self, name, revision)
+    def reset(self) -> None:
+        """Begin at zero: in a forked child, whose parent goes on counting what was counted so far."""
+        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        self._series: OrderedDict[str, dict[str, Series]] = OrderedDict()
+        self.exposures.reset()
+
+    def measure(self, name: str, observe: Callable[[str, float], None]) -> Measurement:
+        """Observe `<name>.latency` in seconds and `<name>.error` when an exception escapes."""
+        return Measurement(observe, name)
 
     def observe(self, metric: str, value: float, revision: Revision) -> None:
         """Record one value; what is not a finite number is dropped with a log line at DEBUG."""
@@ -89,24 +95,18 @@ class Signals:
                 series = by_metric[metric] = Series()
             series.add(value)
 
-    def expose(self, split: str, arm: str, unit: object, revision: Revision) -> None:
-        """Count that a unit was shown an arm, once per unit, split, arm and revision while it is remembered."""
-        try:
-            seen = (split, arm, revision.commit, unit)
-            with self._lock:
-                if seen in self._exposed:
-                    return
-                self._exposed[seen] = None
-                if len(self._exposed) > _EXPOSURES_KEPT:
-                    self._exposed.popitem(last=False)
-                self._exposures[revision.commit, split, arm] += 1
-        except TypeError:  # a unit that cannot be hashed, such as a list
-            log.debug("dropped an exposure: its unit is not a plain value")
+    def expose(self, assignment: Assignment, arm: str, unit: object, revision: Revision, flag: str) -> None:
+        """Record that a unit was shown an arm."""
+        self.exposures.expose(assignment, arm, unit, revision, flag)
+
+    def outcome(self, assignment: Assignment, metric: str, value: float, unit: object) -> None:
+        """Record one value for the arm that this unit was shown."""
+        self.exposures.outcome(assignment, metric, value, unit)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Give count, sum and buckets of each metric, and exposures, per revision: JSON-ready, no values of configuration."""
+        """Give count, sum and buckets of each metric, per revision: JSON-ready, no values of configuration."""
         with self._lock:
-            metrics: list[dict[str, Any]] = [
+            return [
                 {
                     "revision": revision,
                     "metric": metric,
@@ -117,31 +117,25 @@ class Signals:
                 for revision, by_metric in self._series.items()
                 for metric, series in by_metric.items()
             ]
-            metrics += [
-                {"revision": revision, "split": split, "arm": arm, "exposures": count}
-                for (revision, split, arm), count in self._exposures.items()
-            ]
-        return metrics
 
 
 class Measurement:
     """Times a block, sync or async, or each call of a function it decorates."""
 
-    __slots__ = ("_name", "_revision", "_signals", "_started")
+    __slots__ = ("_name", "_observe", "_started")
 
-    def __init__(self, signals: Signals, name: str, revision: Revision) -> None:
-        self._signals = signals
+    def __init__(self, observe: Callable[[str, float], None], name: str) -> None:
+        self._observe = observe
         self._name = name
-        self._revision = revision
         self._started = 0.0
 
     def __enter__(self) -> None:
         self._started = time.perf_counter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._signals.observe(f"{self._name}.latency", time.perf_counter() - self._started, self._revision)
+        self._observe(f"{self._name}.latency", time.perf_counter() - self._started)
         if kind is not None and issubclass(kind, Exception):
-            self._signals.observe(f"{self._name}.error", 1, self._revision)
+            self._observe(f"{self._name}.error", 1)
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -151,7 +145,7 @@ class Measurement:
 
     def _fresh(self) -> Self:
         """One measurement per call: calls of a decorated function may overlap."""
-        return type(self)(self._signals, self._name, self._revision)
+        return type(self)(self._observe, self._name)
 
     def __call__(self, function: F) -> F:
         """Measure each call of a function, sync or async."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from livecfg.flags.evaluate import not_found
+from livecfg.flags.evaluate import Reason, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from livecfg.flags.assignment import Assignment
     from livecfg.flags.evaluate import Evaluation
     from livecfg.flags.flag import CompiledFlag
     from livecfg.flags.split import CompiledSplit
@@ -39,16 +40,20 @@ class Measured(AbstractContextManager[None], AbstractAsyncContextManager[None], 
 class Recorder(Protocol):
     """Takes what the application measures; the clock is on its side. Nothing here ever raises into the application."""
 
-    def measure(self, name: str, revision: Revision) -> Measured:
-        """Record `<name>.latency` in seconds and `<name>.error` when an exception escapes."""
+    def measure(self, name: str, observe: Callable[[str, float], None]) -> Measured:
+        """Observe `<name>.latency` in seconds and `<name>.error` when an exception escapes."""
         ...
 
     def observe(self, metric: str, value: float, revision: Revision) -> None:
         """Record one value."""
         ...
 
-    def expose(self, split: str, arm: str, unit: object, revision: Revision) -> None:
-        """Record that a unit was shown an arm."""
+    def expose(self, assignment: Assignment, arm: str, unit: object, revision: Revision, flag: str) -> None:
+        """Record that a unit was shown an arm; `flag` is what was read: the key of a flag, or the name of a split."""
+        ...
+
+    def outcome(self, assignment: Assignment, metric: str, value: float, unit: object) -> None:
+        """Record one value for the arm that this unit was shown."""
         ...
 
 
@@ -86,7 +91,10 @@ class View(Generic[M_co]):
         self._serve = snapshot.serve
 
     def flag(self, key: str, default: T) -> T:
-        """Give the value of a flag for this unit, of the type of `default`; `default` where there is none. Never raises."""
+        """Give the value of a flag for this unit, of the type of `default`; `default` where there is none. Never raises.
+
+        Under an experiment it records that the unit was shown its arm.
+        """
         try:
             serve = self._serve[key]
         except (KeyError, TypeError):
@@ -94,24 +102,60 @@ class View(Generic[M_co]):
         return serve(self.context, default)  # type: ignore[no-any-return]  # compiled per flag: gives default's type
 
     def evaluate(self, key: str, default: T) -> Evaluation[T]:
-        """Give the value of a flag with variant, reason and revision. Never raises."""
+        """Give the value of a flag with variant, reason and revision. Never raises. Records as `flag` does."""
         snapshot = self.snapshot
         try:
-            flag = snapshot.flags[key]
+            flag = snapshot.asked[key]
         except (KeyError, TypeError):
             return not_found(key, default, snapshot.revision_text)
         return flag.evaluate(self.context, default, snapshot.revision_text)
 
+    def peek(self, key: str, default: T) -> T:
+        """Give what `flag` gives without recording that the unit was shown an arm. Never raises."""
+        try:
+            flag = self.snapshot.flags[key]
+        except (KeyError, TypeError):
+            return default
+        return flag.serve(self.context, default)  # type: ignore[no-any-return]  # as in `flag`
+
     def measure(self, name: str) -> Measured:
-        """Time a block or a function and count the exceptions that escape it, under this view's revision."""
-        return self.snapshot.recorder.measure(name, self.snapshot.revision)
+        """Time a block or a function and count the exceptions that escape it, under this view's revision and arms."""
+        return self.snapshot.recorder.measure(name, self.observe)
 
     def observe(self, metric: str, value: float = 1) -> None:
-        """Record one value for gates and experiments, under this view's revision."""
-        self.snapshot.recorder.observe(metric, value, self.snapshot.revision)
+        """Record one value, under this view's revision and, where an experiment names the metric, this unit's arm of it.
+
+        It counts for an experiment once the unit was shown its arm in this process.
+        """
+        snapshot = self.snapshot
+        snapshot.recorder.observe(metric, value, snapshot.revision)
+        for assignment in snapshot.measured.get(metric, ()):
+            snapshot.recorder.outcome(assignment, metric, value, assignment.unit(self.context))
 
     def __repr__(self) -> str:
         return f"View({self.snapshot.revision})"
+
+
+class _Watched:
+    """A flag under an experiment: as the flag, and it records who was shown an arm. Others never pay for it."""
+
+    __slots__ = ("_assignment", "_flag", "_recorder", "_revision")
+
+    def __init__(self, flag: CompiledFlag, assignment: Assignment, recorder: Recorder, revision: Revision) -> None:
+        self._flag = flag
+        self._assignment = assignment
+        self._recorder = recorder
+        self._revision = revision
+
+    def evaluate(self, context: Mapping[str, Any], default: Any, revision: str) -> Evaluation[Any]:
+        made = self._flag.evaluate(context, default, revision)
+        if made.reason is Reason.SPLIT and made.variant is not None:
+            unit = self._assignment.unit(context)
+            self._recorder.expose(self._assignment, made.variant, unit, self._revision, self._flag.key)
+        return made
+
+    def serve(self, context: Mapping[str, Any], default: Any) -> Any:
+        return self.evaluate(context, default, "").value
 
 
 class Snapshot(Generic[M_co]):
@@ -119,7 +163,7 @@ class Snapshot(Generic[M_co]):
 
     __slots__ = (
         *("revision", "revision_text", "config", "files", "flags", "serve", "splits", "arms"),
-        *("recorder", "explainer", "parts", "__weakref__"),
+        *("asked", "measured", "recorder", "explainer", "parts", "__weakref__"),
     )
 
     config: M_co
@@ -148,12 +192,29 @@ class Snapshot(Generic[M_co]):
         self.files = files
         self.flags = flags
         self.serve: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {k: f.serve for k, f in flags.items()}
+        self.asked: Mapping[str, CompiledFlag | _Watched] = flags
+        self.measured: dict[str, tuple[Assignment, ...]] = {}
+        """By metric: the experiments that name it."""
         self.splits = splits
         self.arms = arms
         self.recorder = recorder
         self.explainer = explainer
         self.parts = parts
         """What the loader reuses for the next revision."""
+        self._watch(flag for flag in flags.values() if flag.assignment is not None)
+
+    def _watch(self, flags: Iterable[CompiledFlag]) -> None:
+        """Have the reads of these flags recorded."""
+        watched = {}
+        for flag in flags:
+            assignment = flag.assignment
+            if assignment is not None:
+                watched[flag.key] = _Watched(flag, assignment, self.recorder, self.revision)
+                for metric in assignment.metrics:
+                    self.measured[metric] = (*self.measured.get(metric, ()), assignment)
+        if watched:
+            self.serve |= {key: flag.serve for key, flag in watched.items()}
+            self.asked = {**self.flags, **watched}
 
     def view(self, context: Mapping[str, Any]) -> View[M_co]:
         """Make the view of one unit; `context` holds its attributes, its key under `targetingKey`."""
@@ -198,12 +259,16 @@ class SplitAccessor(Generic[A]):
         """Give the arm of the view's unit and record the exposure."""
         arm = self.peek(view)
         snapshot = view.snapshot
-        snapshot.recorder.expose(self.name, arm.name, snapshot.splits[self.name].unit(view.context), snapshot.revision)
+        assignment = snapshot.splits[self.name].assignment
+        snapshot.recorder.expose(assignment, arm.name, assignment.unit(view.context), snapshot.revision, self.name)
         return arm
 
 
 class FlagAccessor(Generic[T]):
-    """A declared flag: `accessor(view)` gives its value; every load checks that it exists with the type of `default`."""
+    """A declared flag: `accessor(view)` gives its value; every load checks that it exists with the type of `default`.
+
+    Under an experiment a read records that the unit was shown its arm; `peek(view)` does not.
+    """
 
     __slots__ = ("default", "key")
 
@@ -214,6 +279,10 @@ class FlagAccessor(Generic[T]):
     def __call__(self, view: View[Any]) -> T:
         """Give the value of the flag for the view's unit."""
         return view.flag(self.key, self.default)
+
+    def peek(self, view: View[Any]) -> T:
+        """Give the value of the flag without recording that the unit was shown an arm."""
+        return view.peek(self.key, self.default)
 
 
 def _value(snapshot: Snapshot[Any], key: str) -> object:

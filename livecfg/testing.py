@@ -14,21 +14,23 @@ from pydantic import BaseModel, ValidationError
 
 from livecfg.document import read
 from livecfg.errors import LivecfgError
+from livecfg.flags.assignment import Assignment, Key
 from livecfg.origin import Origin
 from livecfg.revision import Revision
 from livecfg.signals import Signals
 from livecfg.snapshot import Arm, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from livecfg.client import LiveConfig
+    from livecfg.document import Document
+    from livecfg.exposures import Exposure
     from livecfg.flags.flag import CompiledFlag
     from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
-    from livecfg.snapshot import Recorder
 
-__all__ = ["override", "snapshot"]
+__all__ = ["exposures", "override", "snapshot"]
 
 M = TypeVar("M", bound=BaseModel)
 TEST_REVISION = Revision("test", "0" * 40)
@@ -45,12 +47,19 @@ class _Fixed:
     def __init__(self, name: str, arm: str) -> None:
         self.name = name
         self.arm = arm
+        self.assignment = Assignment(Key("split", name, "test"), ("targetingKey",), {})
 
     def choose(self, context: Mapping[str, Any]) -> str:  # noqa: ARG002 - the shape of CompiledSplit
         return self.arm
 
-    def unit(self, context: Mapping[str, Any]) -> object:
-        return context.get("targetingKey")
+
+class _Recording(Signals):
+    """Keeps what a test measures and exposes, for the test alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Exposure] = []
+        self.exposures.sinks.append(self.seen.extend)
 
 
 class _Arms(dict[str, "dict[str, Arm[Any]]"]):
@@ -80,6 +89,7 @@ def override(
 
     """
     around = live._pinned.get(None)  # noqa: SLF001 - the pin is the seam between the two
+    recorder = around.recorder if around is not None and isinstance(around.recorder, _Recording) else _Recording()
     made = Snapshot(
         TEST_REVISION,
         _config(live, config, around),
@@ -87,7 +97,7 @@ def override(
         flags={**(around.flags if around else {}), **_fixed_flags(live, flags or {})},
         splits={**(around.splits if around else {}), **{name: _split(name, arm) for name, (arm, _) in (splits or {}).items()}},
         arms=_Arms({**(around.arms if around else {}), **_arms(live, splits or {})}),  # type: ignore[dict-item]  # arms are read only
-        recorder=cast("Recorder", live._signals),  # noqa: SLF001 - what the test measures is kept where it always is
+        recorder=recorder,
         explainer=_explainer,
     )
     token = live._pinned.set(made)  # noqa: SLF001 - as above
@@ -104,10 +114,12 @@ def snapshot(
     fractional: Literal["v2", "v3"] = "v2",
     clock: Callable[[], int] = lambda: 0,
     segments: Mapping[str, Collection[str]] | None = None,
+    experiments: Sequence[str | bytes | Mapping[str, Any]] = (),
 ) -> Snapshot[Any]:
     """Load one flag document (YAML or JSON text, or a mapping) without a repository, as a load of a revision would.
 
-    `clock` gives Unix seconds for `$flagd.timestamp`; `segments` gives members by name.
+    `clock` gives Unix seconds for `$flagd.timestamp`; `segments` gives members by name; `experiments` are applied to the flags,
+    and have no holdouts.
 
     Raises:
         RefusedError: every fault of the document, with line and column.
@@ -117,6 +129,11 @@ def snapshot(
 
     known = {PREFIX + name: Segment(name, str(hash(frozenset(members))), members) for name, members in (segments or {}).items()}
     made = _compile(flags, gate, fractional, clock, known) if flags is not None else {}
+    if experiments:
+        from livecfg.flags.experiment import apply_experiments  # noqa: PLC0415 - as the loader: only who has flags pays for them
+
+        documents = [_document(text, f"experiment-{i}") for i, text in enumerate(experiments)]
+        made = apply_experiments(documents, made, static={}, clock=clock, segments=known)
     return Snapshot(
         TEST_REVISION,
         _Nothing(),
@@ -124,9 +141,23 @@ def snapshot(
         flags=made,
         splits={},
         arms={},
-        recorder=cast("Recorder", Signals()),
+        recorder=_Recording(),
         explainer=_explainer,
     )
+
+
+def exposures(source: LiveConfig[Any] | Snapshot[Any]) -> list[Exposure]:
+    """Give who was shown which arm, oldest first: inside the outermost `override` of this context, or by a snapshot of a test.
+
+    Raises:
+        LivecfgError: outside of `override`.
+
+    """
+    made = source if isinstance(source, Snapshot) else source._pinned.get(None)  # noqa: SLF001 - as above
+    if made is None or not isinstance(made.recorder, _Recording):
+        raise LivecfgError("exposures: there is no override() around; for a repository, register a sink with live.on_exposure")
+    made.recorder.exposures.deliver()
+    return made.recorder.seen.copy()
 
 
 def _compile(
@@ -139,12 +170,15 @@ def _compile(
     from livecfg.flags.flag import compile_flags  # noqa: PLC0415 - as the loader: only who has flags pays for them
     from livecfg.flags.targeting import Dialect  # noqa: PLC0415 - as above
 
-    if isinstance(flags, str):
-        flags = flags.encode()
-    path = "flags.yaml"
-    if not isinstance(flags, bytes):
-        flags, path = json.dumps(dict(flags)).encode(), "flags.json"
-    return compile_flags(read(flags, path), Dialect(fractional, gate, {}, segments, clock))
+    return compile_flags(_document(flags, "flags"), Dialect(fractional, gate, {}, segments, clock))
+
+
+def _document(content: str | bytes | Mapping[str, Any], name: str) -> Document:
+    if isinstance(content, str):
+        content = content.encode()
+    if isinstance(content, bytes):
+        return read(content, f"{name}.yaml")
+    return read(json.dumps(dict(content)).encode(), f"{name}.json")
 
 
 def _config(live: LiveConfig[M], config: M | Mapping[str, Any] | None, around: Snapshot[M] | None) -> M:

@@ -24,6 +24,7 @@ from livecfg.errors import FetchError, LivecfgError
 from livecfg.git.faults import pid_alive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
+from livecfg.git.state import fitting
 from livecfg.git.statement import HostStatement
 from livecfg.git.watch import Watcher
 from livecfg.git.worktree import WorkingTree
@@ -307,8 +308,9 @@ class MirrorLink(Link):
             "python": sys.version.partition(" ")[0],
             "livecfg": _version(),
             "signals": self._set_up.signals.summary(),
+            "exposures": self._set_up.signals.exposures.counts(),
         }
-        data = json.dumps(content, sort_keys=True).encode()
+        data = fitting(content)
         now = time.monotonic()
         if data != self._last[1] or now - self._last[0] >= _REPORT_EVERY_S:
             self._mirror.reports.write(boot, data)

@@ -1,4 +1,4 @@
-"""Counters and histograms behind `measure`, `observe` and split accessors; the environment's variables."""
+"""Counters and histograms behind `measure` and `observe`; the environment's variables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import statistics
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +17,14 @@ from livecfg.errors import LivecfgError
 from livecfg.revision import Revision
 from livecfg.signals import Series, Signals
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 REVISION = Revision("main", "a" * 40)
+
+
+def under(signals: Signals) -> Callable[[str, float], None]:
+    return lambda metric, value: signals.observe(metric, value, REVISION)
 
 
 def metrics(signals: Signals) -> dict[str, int]:
@@ -25,9 +33,9 @@ def metrics(signals: Signals) -> dict[str, int]:
 
 def test_a_block_is_timed_and_its_escaping_exception_counted() -> None:
     signals = Signals()
-    with signals.measure("request", REVISION):
+    with signals.measure("request", under(signals)):
         pass
-    with pytest.raises(ZeroDivisionError), signals.measure("request", REVISION):
+    with pytest.raises(ZeroDivisionError), signals.measure("request", under(signals)):
         _ = 1 / 0
     assert metrics(signals) == {"request.latency": 2, "request.error": 1}
 
@@ -35,11 +43,11 @@ def test_a_block_is_timed_and_its_escaping_exception_counted() -> None:
 def test_a_decorated_function_is_measured_at_each_call_sync_or_async() -> None:
     signals = Signals()
 
-    @signals.measure("sync", REVISION)
+    @signals.measure("sync", under(signals))
     def double(x: int) -> int:
         return 2 * x
 
-    @signals.measure("async", REVISION)
+    @signals.measure("async", under(signals))
     async def triple(x: int) -> int:
         await asyncio.sleep(0)
         return 3 * x
@@ -55,7 +63,7 @@ def test_an_async_block_is_measured() -> None:
     signals = Signals()
 
     async def work() -> None:
-        async with signals.measure("job", REVISION):
+        async with signals.measure("job", under(signals)):
             await asyncio.sleep(0)
 
     asyncio.run(work())
@@ -77,11 +85,10 @@ def test_what_is_not_a_finite_number_is_dropped_and_never_raised() -> None:
     signals = Signals()
     for value in (math.nan, math.inf, "x", None):
         signals.observe("paid", value, REVISION)  # type: ignore[arg-type]
-    signals.expose("ranker", "v8", [], REVISION)
     assert signals.summary() == []
 
 
-def test_memory_is_bounded_in_revisions_metrics_and_exposures() -> None:
+def test_memory_is_bounded_in_revisions_and_metrics() -> None:
     signals = Signals()
     for n in range(20):
         signals.observe("paid", 1, Revision("main", f"{n:040x}"))
@@ -90,14 +97,6 @@ def test_memory_is_bounded_in_revisions_metrics_and_exposures() -> None:
     rows = signals.summary()
     assert len({row["revision"] for row in rows}) == 4
     assert len(rows) == 3 + 200
-
-
-def test_an_exposure_counts_once_per_unit() -> None:
-    signals = Signals()
-    for _ in range(3):
-        signals.expose("ranker", "v8", "u1", REVISION)
-    signals.expose("ranker", "v8", "u2", REVISION)
-    assert [row["exposures"] for row in signals.summary()] == [2]
 
 
 def test_threads_lose_no_value() -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from livecfg import GitSource, LivecfgError, LiveConfig, RefusedError
 from livecfg.contrib.asgi import LivecfgMiddleware
-from livecfg.testing import override, snapshot
+from livecfg.testing import exposures, override, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -79,9 +79,36 @@ def test_splits_give_the_arm_that_was_set_and_record_the_exposure() -> None:
     ranker = live.split("ranker", Ranker)
     with override(live, splits={"ranker": ("v9", Ranker(model="m9"))}):
         view = live.current.view({"targetingKey": "u1"})
-        assert ranker(view) == ranker.peek(view)
+        assert ranker.peek(view).name == "v9"
+        assert exposures(live) == []
         assert (ranker(view).name, ranker(view).value.model) == ("v9", "m9")
-    assert [e["exposures"] for e in live._signals.summary() if e.get("split") == "ranker"] == [1]
+        with override(live, flags={"inner": True}):
+            ranker(live.current.view({"targetingKey": "u2"}))
+            ranker(live.current.view({"targetingKey": "u2"}))
+        assert [(e.name, e.arm, e.unit) for e in exposures(live)] == [("ranker", "v9", "u1"), ("ranker", "v9", "u2")]
+    with override(live, splits={"ranker": ("v9", Ranker(model="m9"))}):
+        assert exposures(live) == []
+    with pytest.raises(LivecfgError, match=r"no override\(\) around"):
+        exposures(live)
+
+
+def test_a_flag_under_an_experiment_is_exposed_when_it_is_read_and_not_when_it_is_peeked_at() -> None:
+    flag = {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"}
+    experiment = {
+        "experiment": "e",
+        "hypothesis": "h",
+        "owner": "o",
+        "flag": "limit",
+        "arms": {"a": {"weight": 0}, "b": {"weight": 1}},
+        "until": "2999-01-01",
+    }
+    made = snapshot(flags={"flags": {"limit": flag, "plain": flag}}, experiments=[experiment])
+    view = made.view({"targetingKey": "u1"})
+    assert (view.peek("limit", 0), view.flag("plain", 0), view.peek("gone", 7)) == (2, 1, 7)
+    assert made.flag("limit", 0, {}) == 1  # no unit: it takes no part
+    assert exposures(made) == []
+    assert (view.flag("limit", 0), view.evaluate("limit", 0).variant) == (2, "b")
+    assert [(e.kind, e.name, e.arm, e.flag, e.unit) for e in exposures(made)] == [("experiment", "e", "b", "limit", "u1")]
 
 
 def test_a_split_that_was_not_set_says_how_to_set_it() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from livecfg.document import Loc
+    from livecfg.flags.assignment import Assignment
     from livecfg.flags.explain import Trace
     from livecfg.flags.generate import Mode
 
@@ -75,13 +76,16 @@ class CompiledFlag:
     Both never raise, and give a value of the type of `default`. Equal when the flag says the same; shared by snapshots.
     """
 
-    __slots__ = ("_kind", "definition", "dialect", "evaluate", "key", "metadata", "serve", "state", "variants")
+    __slots__ = ("_kind", "assignment", "definition", "dialect", "evaluate", "key", "metadata", "serve", "state", "variants")
 
+    assignment: Assignment | None
+    """Of the experiment that the flag is under: where what it draws is counted."""
     serve: Callable[[Mapping[str, Any], Any], Any]
     evaluate: Callable[[Mapping[str, Any], Any, str], Evaluation[Any]]
 
     def __init__(self, definition: Definition, dialect: Dialect, rule: Rule) -> None:
         self.key = definition.key
+        self.assignment = None
         self.state = definition.state
         self.variants = definition.variants
         self.metadata = definition.metadata

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from livecfg.errors import RefusedError
+from livecfg.flags.assignment import Assignment, Key, phase_of
 from livecfg.flags.compiled import CompiledFlag, Definition, compiled
 from livecfg.flags.fractions import Drawn
 from livecfg.flags.segment import Segment, named
@@ -57,6 +58,11 @@ class Metrics(BaseModel):
     model_config = _STRICT
     primary: Metric
     guardrails: list[Metric] = []
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all of them."""
+        return frozenset((self.primary.name, *(m.name for m in self.guardrails)))
 
 
 class ExperimentArm(BaseModel):
@@ -126,7 +132,19 @@ class CompiledExperiment(NamedTuple):
         rule = self.targeting(definition.targeting or None)
         at = (*definition.loc, "targeting", "if", 1)
         dialect = flag.dialect._replace(evaluators={**flag.dialect.evaluators, **self.segments})
-        return compiled(definition._replace(targeting=rule, metadata=merged, split_at=at), dialect)
+        made = compiled(definition._replace(targeting=rule, metadata=merged, split_at=at), dialect)
+        made.assignment = self.assignment(flag)
+        return made
+
+    def assignment(self, flag: CompiledFlag) -> Assignment:
+        """Say where it is counted who got which arm."""
+        model = self.model
+        values = [(arm, weight, flag.variants.get(arm)) for arm, weight in model.weights.items()]
+        layer = model.layer.model_dump() if model.layer is not None else None
+        phase = phase_of(model.unit, values, layer, model.holdout, self.holdout_percent, model.audience)
+        metrics = model.metrics.names if model.metrics is not None else frozenset[str]()
+        key = Key("experiment", model.experiment, phase)
+        return Assignment(key, tuple(model.unit.split(".")), flag.dialect.static, metrics)
 
 
 def _share(salt: str, unit: str, start: int, stop: int) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, Field
 
 from livecfg.errors import RefusedError
+from livecfg.flags.assignment import Assignment, Key, phase_of
 from livecfg.flags.bucketing import MAX_TOTAL
 from livecfg.flags.compiled import CompiledFlag, Definition, compiled
 from livecfg.flags.fractions import Drawn
 from livecfg.flags.segment import Segment, named
 from livecfg.flags.targeting import Dialect, TooLargeError, read_rule
-from livecfg.flags.values import dig
 from livecfg.refusal import Code, Refusal
 from livecfg.validation import validate
 
@@ -53,14 +53,15 @@ class _Split(BaseModel, frozen=True, extra="forbid"):
 class CompiledSplit:
     """One split: `name`, `arms` (raw value by name), `choose(context)` → the name of an arm. Never raises when asked."""
 
-    __slots__ = ("_document", "_first", "_flag", "_path", "arms", "name")
+    __slots__ = ("_document", "_first", "_flag", "arms", "assignment", "name")
 
     def __init__(self, model: _Split, document: Document, flag: CompiledFlag) -> None:
         self.name = model.split
         self.arms: dict[str, Any] = {name: arm.value for name, arm in model.arms.items()}
         self._first = next(iter(self.arms))
-        self._path = tuple(model.by.split("."))
         self._flag = flag
+        phase = phase_of(model.model_dump(exclude={"split"}), list(model.arms))
+        self.assignment = Assignment(Key("split", model.split, phase), tuple(model.by.split(".")), flag.dialect.static)
         self._document = document
 
     def choose(self, context: Mapping[str, Any]) -> str:
@@ -75,13 +76,6 @@ class CompiledSplit:
     def dialect(self) -> Dialect:
         """What its rules are read by."""
         return self._flag.dialect
-
-    def unit(self, context: Mapping[str, Any]) -> object:
-        """Give what is assigned: the value of `by`; None without one."""
-        try:
-            return dig(context, self._path)
-        except Exception:  # noqa: BLE001 - a context of any kind: evaluation never raises into the application
-            return None
 
     def positions(self, arm: str, loc: Loc = (), *, at_key: bool = False) -> Position:
         """Say where a part of an arm's value stands in the file."""

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from livecfg.errors import LivecfgError
 from livecfg.git.faults import translating
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STATE_BYTES = 1024 * 1024
-REPORT_BYTES = 64 * 1024
+REPORT_BYTES = 256 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,199}\Z")
 _OTHERS_MAY_WRITE = 0o022
 
@@ -110,6 +110,17 @@ def _checked(name: str) -> str:
     return name
 
 
+def fitting(content: dict[str, Any]) -> bytes:
+    """Write a report, without its counts where they would make it too large: what is served matters more."""
+    data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    for name in ("signals", "exposures"):
+        if len(data) > REPORT_BYTES:
+            log.warning("a report has %d bytes, and %d are kept: it goes without its %s", len(data), REPORT_BYTES, name)
+            content = {key: value for key, value in content.items() if key != name}
+            data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return data
+
+
 class Reports:
     """`processes/<boot>.json`: each process writes its own by rename, the fetcher reads all and removes the dead ones'."""
 
@@ -120,7 +131,7 @@ class Reports:
         """Replace this process's report.
 
         Raises:
-            FetchError: it cannot be written, or is over 64 KiB.
+            FetchError: it cannot be written, or is over 256 KiB.
 
         """
         if len(data) > REPORT_BYTES:

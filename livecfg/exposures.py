@@ -1,0 +1,173 @@
+"""Exposures: which unit was shown which arm, and what came of it: counts for reports, events for the application's sinks.
+
+A unit counts once per assignment and arm while it is remembered, and is told to sinks once per revision as well. Counts are
+kept per group of units: `flags.statistics` says why. They only grow, from zero in every process, so that reports may be lost,
+repeated or reordered; no report holds a unit. An outcome counts for the arm that its unit was shown in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from livecfg.flags.statistics import GROUPS, Sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from livecfg.flags.assignment import Assignment, Key, Kind
+    from livecfg.revision import Revision
+
+log = logging.getLogger(__name__)
+
+UNITS_KEPT = 50_000
+"""About 15 MB. A unit that was forgotten and comes back counts again; the intervals of `exp show` allow for it."""
+_EVENTS_KEPT = 10_000
+_ROWS_KEPT = 300
+
+
+class Exposure(NamedTuple):
+    """One unit was shown one arm: what sinks are given."""
+
+    kind: Kind
+    name: str
+    """Of the split or experiment."""
+    arm: str
+    flag: str
+    """The key of the flag that was read; of a split its name."""
+    unit: object
+    revision: Revision
+    at: float
+    """Unix seconds."""
+
+
+class _Seen:
+    """What is remembered of one unit under one assignment."""
+
+    __slots__ = ("arm", "commit", "group", "met")
+
+    def __init__(self, arm: str, group: int) -> None:
+        self.arm = arm
+        self.group = group
+        self.commit = ""
+        self.met: set[str] = set()
+        """The metrics that it has an event of."""
+
+
+class Exposures:
+    """Counts by (assignment, arm, metric), bounded in units, rows and events. Never raises into the application."""
+
+    def __init__(self, units_kept: int = UNITS_KEPT) -> None:
+        self.sinks: list[Callable[[Sequence[Exposure]], None]] = []
+        self._units_kept = units_kept
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at zero: in a forked child, whose parent goes on counting what was counted so far."""
+        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        self._units: OrderedDict[tuple[Key, object], _Seen] = OrderedDict()
+        self._rows: OrderedDict[tuple[Key, str, str], Sums] = OrderedDict()
+        self._missed: Counter[tuple[Key, str]] = Counter()
+        self._events: deque[Exposure] = deque()
+        self._lost = 0
+
+    # --- called by readers --------------------------------------------------------------------------------------------
+
+    def expose(self, assignment: Assignment, arm: str, unit: object, revision: Revision, flag: str) -> None:
+        """Record that a unit was shown an arm."""
+        try:
+            key = assignment.key
+            seen = self._units.get((key, unit))  # without the lock: an entry is never taken apart, only forgotten
+            if seen is not None and seen.arm == arm and seen.commit == revision.commit:
+                return
+            with self._lock:
+                self._expose(key, arm, unit, revision, flag)
+        except Exception as error:  # noqa: BLE001 - a unit of any kind, such as one that cannot be hashed
+            log.debug("dropped an exposure: %s", type(error).__name__)
+
+    def _expose(self, key: Key, arm: str, unit: object, revision: Revision, flag: str) -> None:
+        seen = self._units.get((key, unit))
+        if seen is None or seen.arm != arm:
+            seen = self._units[key, unit] = _Seen(arm, _group(unit))
+            self._row(key, arm, "").add_unit(seen.group)
+            if len(self._units) > self._units_kept:
+                self._units.popitem(last=False)
+        elif seen.commit == revision.commit:
+            return
+        seen.commit = revision.commit
+        self._units.move_to_end((key, unit))
+        if self.sinks:
+            if len(self._events) >= _EVENTS_KEPT:
+                self._events.popleft()
+                self._lost += 1
+            self._events.append(Exposure(key.kind, key.name, arm, flag, unit, revision, time.time()))
+
+    def outcome(self, assignment: Assignment, metric: str, value: float, unit: object) -> None:
+        """Record one value of a metric for the arm that its unit was shown."""
+        try:
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                return
+            key = assignment.key
+            with self._lock:
+                seen = self._units.get((key, unit))
+                if seen is None:
+                    self._missed[key, metric] += 1
+                    return
+                sums = self._row(key, seen.arm, metric)
+                sums.add(seen.group, value)
+                if value > 0 and metric not in seen.met:
+                    seen.met.add(metric)
+                    sums.add_unit(seen.group)
+        except Exception as error:  # noqa: BLE001 - as above
+            log.debug("dropped an outcome: %s", type(error).__name__)
+
+    def _row(self, key: Key, arm: str, metric: str) -> Sums:
+        row = self._rows.get((key, arm, metric))
+        if row is None:
+            row = self._rows[key, arm, metric] = Sums()
+            if len(self._rows) > _ROWS_KEPT:  # of experiments that ended long ago: whoever gathers reports has their counts
+                self._rows.popitem(last=False)
+        return row
+
+    # --- called by livecfg's thread -----------------------------------------------------------------------------------
+
+    def counts(self) -> list[dict[str, Any]]:
+        """Give what a report carries, JSON-ready: no units, no values of configuration.
+
+        An empty metric: the exposures themselves. An empty arm: outcomes of units that were shown none here.
+        """
+        with self._lock:
+            rows = [
+                {**key._asdict(), "arm": arm, "metric": metric, "units": sums.units.copy()}
+                | ({"observations": sums.observations.copy(), "sums": sums.values.copy()} if metric else {})
+                for (key, arm, metric), sums in self._rows.items()
+            ]
+            missed = [{**key._asdict(), "arm": "", "metric": m, "units": [n]} for (key, m), n in self._missed.items()]
+        return rows + missed[:_ROWS_KEPT]
+
+    def deliver(self) -> None:
+        """Give every sink what is new; what a sink raises is logged, no more."""
+        if not self._events:
+            return
+        with self._lock:
+            events, self._events = tuple(self._events), deque()
+            lost, self._lost = self._lost, 0
+        if lost:
+            log.warning("%d exposures came faster than the sinks took them and are lost to them; the counts have them", lost)
+        for sink in tuple(self.sinks):
+            try:
+                sink(events)
+            except Exception:
+                name = getattr(sink, "__qualname__", type(sink).__name__)
+                log.exception("the sink %s failed with %d exposures", name, len(events))
+
+
+def _group(unit: object) -> int:
+    """Give the group of a unit, the same in every process, and independent of the arm that it drew."""
+    from mmh3 import hash as murmur3  # noqa: PLC0415 - keeps `import livecfg` light; there since an arm was drawn
+
+    return int(murmur3(f"livecfg group:{unit}", 0, signed=False)) * GROUPS >> 32

@@ -37,7 +37,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
         "root": ("keys:root", "Write the trusted root file for applications"),
     },
-    "Flags": {"flags": ("flags:flags", "List and evaluate flags")},
+    "Flags": {"flags": ("flags:flags", "List, evaluate, test and simulate flags; find stale ones; write accessors")},
     "Fleet": {
         "fleet": ("fleet:fleet", "Who serves what; wait until all have switched"),
         "hub": ("hub:hub", "Run the hub"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--env", default="", help="Only this environment.")
 @output_option("json", "github")
 def check(directory: Path, model: str, service: str, env: str, output: str) -> None:
-    """Check the files of a configuration repository as they are now: syntax, manifest, policy, layers, flags, splits, model."""
+    """Check the files of a configuration repository as they are now: syntax, policy, layers, flags and their tests, model."""
     from livecfg.cli.effective import model_named
     from livecfg.cli.files import files_here
 
@@ -52,6 +52,7 @@ def find_faults(
 ) -> tuple[list[Refusal], list[str]]:
     """Give every fault of a tree, each once, and the `service/env` that were looked at."""
     from livecfg.cli.effective import processes_in, snapshot_of
+    from livecfg.cli.flags.tests import run_tests as run_flag_tests
     from livecfg.cli.policy import run_tests, test_faults
     from livecfg.errors import RefusedError
     from livecfg.refusal import Code
@@ -78,4 +79,6 @@ def find_faults(
             snapshot_of(objects, tree, process, model)
         except RefusedError as error:
             found |= dict.fromkeys(error.refusals)
+    run = run_flag_tests(objects, tree, service, env)
+    found |= dict.fromkeys(run.faults)  # a load that is refused was reported above, with the same words
     return list(found), scopes

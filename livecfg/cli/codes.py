@@ -195,6 +195,11 @@ CODES: dict[Code, Row] = {
         "A member that is not what it seems would leave somebody out, or let somebody in.",
         "Write one member to a line, in plain text, each once.",
     ),
+    Code.FLAG_TEST: Row(
+        "A flag test of the repository fails.",
+        "It says what a caller must get, and the files give something else.",
+        "Change the flag, or what the test expects; `livecfg flags eval KEY --why` shows the steps.",
+    ),
     Code.SPLIT_INVALID: Row(
         "A split is malformed.",
         "Weights that do not fit would move units to other arms than planned.",
@@ -204,6 +209,11 @@ CODES: dict[Code, Row] = {
         "The application declares a split that no file defines.",
         "Its code would have no arm to take.",
         "Add the file, or remove the declaration.",
+    ),
+    Code.FLAG_STALE: Row(
+        "A flag, split or experiment has done its work: finished, past its day, or unused.",
+        "Every one that stays makes the code and the rules harder to follow.",
+        "Remove it from the code, then from the files; `permanent: true` in its metadata keeps a flag on purpose.",
     ),
     Code.EXPERIMENT_INVALID: Row(
         "An experiment is malformed.",

@@ -24,6 +24,8 @@ from livecfg.trust.tree import lookup, walk
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from livecfg.secrets import SecretSource
     from livecfg.snapshot import Snapshot
 
@@ -38,29 +40,41 @@ def model_named(name: str) -> type[BaseModel]:
     """Import `module:Model`; the current folder counts as a place for modules."""
     if not name:
         return AnyModel
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        fail(f"--model: expected module:Model, got {name!r}")
-    sys.path.insert(0, "")
-    try:
-        found = getattr(import_module(module), attribute)
-    except Exception as error:  # noqa: BLE001 - whatever the module raises while it is imported
-        fail(f"--model {name}: {type(error).__name__}: {error}")
+    found = object_named(name, "--model")
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         fail(f"--model {name}: not a pydantic model")
     return found
 
 
+def object_named(name: str, option: str) -> Any:
+    """Import `module:Name` that an option gives; the current folder counts as a place for modules."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        fail(f"{option}: expected module:Name, got {name!r}")
+    sys.path.insert(0, "")
+    try:
+        return getattr(import_module(module), attribute)
+    except Exception as error:  # noqa: BLE001 - whatever the module raises while it is imported
+        fail(f"{option} {name}: {type(error).__name__}: {error}")
+
+
 def snapshot_of(
-    objects: Objects, tree: str, process: Process, model: type[BaseModel] = AnyModel, secrets: SecretSource | None = None
+    objects: Objects,
+    tree: str,
+    process: Process,
+    model: type[BaseModel] = AnyModel,
+    secrets: SecretSource | None = None,
+    clock: Callable[[], int] = lambda: int(time.time()),
 ) -> Snapshot[Any]:
     """Load a tree as `process` would, without judging who made it; secrets stay sealed unless a source is given.
+
+    `clock` is what its rules see.
 
     Raises:
         RefusedError: every fault, with file, line and column.
 
     """
-    scope: Scope[Any] = Scope(model, process, Signals(), lambda: int(time.time()), secrets=secrets or SealedSource())
+    scope: Scope[Any] = Scope(model, process, Signals(), clock, secrets=secrets or SealedSource())
     return load(UnsafeTree(Revision("local", tree), tree), objects, scope)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
@@ -83,19 +83,22 @@ def envelope(
     click.echo(json.dumps(whole | ({"error": error} if error else {}), indent=2))
 
 
-def show_findings(findings: Iterable[Refusal], output: str = "text", *, err: bool = False) -> None:
+def show_findings(
+    findings: Iterable[Refusal], output: str = "text", *, err: bool = False, level: Literal["error", "warning"] = "error"
+) -> None:
     """Print findings on stdout (`err`: stderr): one line each, aligned; for GitHub as workflow commands."""
     rows = list(findings)
     if output == "github":
         for r in rows:
             text = _message(f"{r.message}{f' ({r.advice})' if r.advice else ''}")
-            click.echo(f"::error file={_property(r.path)},line={r.line or 1},col={r.column or 1},title={r.code.value}::{text}")
+            click.echo(f"::{level} file={_property(r.path)},line={r.line or 1},col={r.column or 1},title={r.code.value}::{text}")
         return
     width = max((len(r.where or r.commit[:10]) for r in rows), default=0)
     for r in rows:
         advice = f" ({printable(r.advice)})" if r.advice else ""
         where = (r.where or r.commit[:10]).ljust(width)
-        click.echo(f"{where}  {style('error', fg='red')} {r.code.value}  {printable(r.message)}{advice}", err=err)
+        what = style("error", fg="red") if level == "error" else style("warn", fg="yellow")
+        click.echo(f"{where}  {what} {r.code.value}  {printable(r.message)}{advice}", err=err)
 
 
 def _message(text: str) -> str:

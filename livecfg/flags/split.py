@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from livecfg.document import Document, Loc, Position
     from livecfg.flags.evaluate import Evaluation
+    from livecfg.flags.explain import Trace
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Weight = Annotated[int, Field(ge=0, le=MAX_TOTAL, strict=True)]
@@ -71,6 +72,10 @@ class CompiledSplit:
     def evaluate(self, context: Mapping[str, Any], revision: str = "") -> Evaluation[str]:
         """Give the name of the unit's arm and why: the rule that decided, the bucket that was drawn."""
         return self._flag.evaluate(context, self._first, revision)
+
+    def explain(self, context: Mapping[str, Any], _: object = None, revision: str = "") -> Trace[str]:
+        """Give the unit's arm with every step that led to it."""
+        return self._flag.explain(context, self._first, revision)
 
     @property
     def dialect(self) -> Dialect:

@@ -14,12 +14,8 @@ from livecfg.cli.output import Exit, envelope, fail, output_option
 from livecfg.refusal import printable
 
 
-@click.group("flags")
-def flags() -> None:
-    """List, evaluate, simulate and export flags."""
-
-
-def _snapshot(service: str, env: str, rev: str) -> Any:
+def snapshot_at(service: str, env: str, rev: str) -> Any:
+    """Load what a service gets in an env at a revision."""
     from livecfg.cli.effective import one_process, snapshot_of
 
     clone = Clone()
@@ -27,18 +23,20 @@ def _snapshot(service: str, env: str, rev: str) -> Any:
     return snapshot_of(clone, tree, one_process(clone, tree, service, env))
 
 
-@flags.command("list")
+@click.command("list")
 @scope_options
 @output_option("json")
 def list_(service: str, env: str, rev: str, output: str) -> None:
     """Show every flag and split of a service, with state and variants."""
-    snapshot = _snapshot(service, env, rev)
+    snapshot = snapshot_at(service, env, rev)
     rows = [
         {"key": key, "kind": "flag", "state": str(flag.state), "variants": list(flag.variants)}
+        | {name: str(flag.metadata.get(name, "")) for name in ("owner", "expires")}
         for key, flag in sorted(snapshot.flags.items())
     ]
     rows += [
-        {"key": key, "kind": "split", "state": "ENABLED", "variants": list(s.arms)} for key, s in sorted(snapshot.splits.items())
+        {"key": key, "kind": "split", "state": "ENABLED", "variants": list(s.arms), "owner": "", "expires": ""}
+        for key, s in sorted(snapshot.splits.items())
     ]
     if output == "json":
         envelope("flags list", rows)
@@ -46,10 +44,12 @@ def list_(service: str, env: str, rev: str, output: str) -> None:
     width = max((len(str(r["key"])) for r in rows), default=0)
     for r in rows:
         variants = printable(", ".join(r["variants"]))
-        click.echo(f"{printable(str(r['key'])).ljust(width)}  {r['kind']:<5}  {r['state']:<8}  {variants}")
+        about = [printable(r["owner"]), f"until {printable(r['expires'])}" if r["expires"] else ""]
+        more = f"  ({', '.join(filter(None, about))})" if any(about) else ""
+        click.echo(f"{printable(str(r['key'])).ljust(width)}  {r['kind']:<5}  {r['state']:<8}  {variants}{more}")
 
 
-@flags.command("eval")
+@click.command("eval")
 @click.argument("key")
 @click.option(
     "--ctx",
@@ -63,27 +63,25 @@ def list_(service: str, env: str, rev: str, output: str) -> None:
 @output_option("json")
 def eval_(key: str, attributes: tuple[str, ...], why: bool, service: str, env: str, rev: str, output: str) -> None:
     """Evaluate the flag or split KEY for a context."""
-    from livecfg.flags.evaluate import explain
-
-    snapshot = _snapshot(service, env, rev)
+    snapshot = snapshot_at(service, env, rev)
     context = _context(attributes)
-    if key in snapshot.splits:
-        result = snapshot.splits[key].evaluate(context, rev)
-    elif key in snapshot.flags:
-        flag = snapshot.flags[key]
-        default = next(iter(flag.variants.values()), None)
-        result = flag.evaluate(context, default, rev)
-    else:
+    asked = snapshot.splits.get(key) or snapshot.flags.get(key)
+    if asked is None:
         fail(f"{key} is no flag or split of this service; `livecfg flags list` shows them", Exit.FINDINGS)
+    default = None if key in snapshot.splits else next(iter(asked.variants.values()), None)
+    trace = asked.explain(context, default, rev)
+    result = trace.evaluation
     if output == "json":
         names = ("value", "variant", "reason", "error_code", "rule", "bucket")
-        envelope("flags eval", {"key": key} | {name: getattr(result, name) for name in names})
+        data = {"key": key} | {name: getattr(result, name) for name in names}
+        steps = [{"where": s.where, "operator": s.operator, "value": repr(s.value)} for s in trace.steps]
+        envelope("flags eval", data | ({"trace": steps} if why else {}))
         return
     error = f", {result.error_code}" if result.error_code else ""
     variant = printable(result.variant or "") or "(the default of the caller)"
     click.echo(f"{printable(key)} = {json.dumps(result.value)}   variant {variant}, {result.reason}{error}")
-    if why and key in snapshot.flags:
-        click.echo(str(explain(snapshot.flags[key], default, context, rev)))
+    if why:
+        click.echo("\n".join(map(printable, str(trace).splitlines())))
 
 
 def _context(attributes: tuple[str, ...]) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def _context(attributes: tuple[str, ...]) -> dict[str, Any]:
     return context
 
 
-@flags.command("simulate")
+@click.command("simulate")
 @click.argument("key")
 @click.option("--units", type=click.IntRange(1, 10_000_000), default=10_000, show_default=True, help="How many units to draw.")
 @click.option("--ctx", "attributes", multiple=True, metavar="NAME=VALUE", help="An attribute that all units share.")
@@ -111,7 +109,7 @@ def _context(attributes: tuple[str, ...]) -> dict[str, Any]:
 @output_option("json")
 def simulate(key: str, units: int, attributes: tuple[str, ...], unit: str, service: str, env: str, rev: str, output: str) -> None:
     """Count which variant of the flag or split KEY many made-up units would get."""
-    snapshot = _snapshot(service, env, rev)
+    snapshot = snapshot_at(service, env, rev)
     if key not in snapshot.flags and key not in snapshot.splits:
         fail(f"{key} is no flag or split of this service; `livecfg flags list` shows them", Exit.FINDINGS)
     context = _context((*attributes, f"{unit}=unit"))
@@ -135,7 +133,7 @@ def simulate(key: str, units: int, attributes: tuple[str, ...], unit: str, servi
         click.echo(f"{n / units:7.2%}  {n:>9,}  {printable(variant) or '(the default of the caller)'}  {reason}")
 
 
-@flags.command("export")
+@click.command("export")
 @click.option("--flagd", is_flag=True, required=True, help="As one document that any flagd loads and buckets alike.")
 @scope_options
 def export(flagd: bool, service: str, env: str, rev: str) -> None:  # noqa: ARG001 - the one format there is
@@ -143,7 +141,7 @@ def export(flagd: bool, service: str, env: str, rev: str) -> None:  # noqa: ARG0
     from livecfg.flags.experiment import exported
 
     try:
-        document = exported(_snapshot(service, env, rev).flags)
+        document = exported(snapshot_at(service, env, rev).flags)
     except ValueError as error:
         fail(str(error), Exit.FINDINGS)
     click.echo(json.dumps(document, indent=2))

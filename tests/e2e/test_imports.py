@@ -33,6 +33,6 @@ def test_touching_every_public_name_loads_nothing_more() -> None:
     assert loaded_by("import livecfg; [getattr(livecfg, name) for name in livecfg.__all__]") - PYDANTIC == {"livecfg"}
 
 
-@pytest.mark.parametrize("module", ["livecfg.testing", "livecfg.contrib.asgi"])
+@pytest.mark.parametrize("module", ["livecfg.testing", "livecfg.contrib.asgi", "livecfg.contrib.wsgi"])
 def test_the_adapters_load_no_git_no_grpc_and_no_cryptography(module: str) -> None:
     assert loaded_by(f"import {module}") & {"dulwich", "grpc", "cryptography", "google", "urllib3", "watchdog"} == set()

@@ -15,7 +15,8 @@ from benchmarks.figures import Figure, percentile, ratio, show, wall_ms
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
 from livecfg.layers import Process
-from livecfg.loader import Scope, load
+from livecfg.loader import load
+from livecfg.scope import Scope
 from livecfg.signals import Signals
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted, verify

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel
 
-from livecfg.environment import Environment, instance_name, read_environment
+from livecfg.environment import instance_name, read_environment
 from livecfg.errors import LivecfgError
 from livecfg.flagset import FlagSet
 from livecfg.flagset import declared as declarations
@@ -106,7 +106,6 @@ class LiveConfig(Generic[M]):
         self._flags: dict[str, object] = {}
         self._signals = Signals()
         self._hooks.beat = self._signals.exposures.deliver
-        self._environment: Environment | None = None
         self._followers: dict[int, Follower[M]] = {}  # by process id: a forked child makes its own
         self._newest: Snapshot[M] | None = None  # None sends the next read to `_first`
         self._applied: Snapshot[M] | None = None  # survives a fork
@@ -170,17 +169,13 @@ class LiveConfig(Generic[M]):
     @property
     def status(self) -> Status:
         """What is served, what is desired, what was refused and why; never blocks."""
-        from dataclasses import replace  # noqa: PLC0415 - status is no hot path
-
         follower = self._followers.get(os.getpid())
         if follower is None:
-            from livecfg.status import Condition, Status  # noqa: PLC0415 - as above
+            from livecfg.status import Condition, Status  # noqa: PLC0415 - status is no hot path
 
             applied = self._applied.revision if self._applied is not None else None
             return Status(Condition.STARTING, reason="not read yet", applied=applied, source=str(self._source))
-        visible = self._environment.visible if self._environment is not None else ()
-        status = follower.status()
-        return replace(status, overrides=(*visible, *status.overrides))
+        return follower.status()
 
     def observe(self, metric: str, value: float = 1) -> None:
         """Record one value for gates, without a unit, under the applied revision; nothing happens before the first read."""
@@ -331,7 +326,7 @@ class LiveConfig(Generic[M]):
         asynchronous = any(inspect.iscoroutinefunction(callback) for _, callback in self._hooks.on_change)
         if asynchronous and self._hooks.loop is None:
             raise LivecfgError("an async on_change callback needs the event loop of `async with live`")
-        environment = self._environment = read_environment(os.environ)
+        environment = read_environment(os.environ)
         home = self._home or environment.home
         try:
             process = Process(

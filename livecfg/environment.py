@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,10 @@ _SET = "LIVECFG_SET_"
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The `LIVECFG_*` variables: `overrides` by dotted key as YAML scalars, names of `killed` flags, `hold` a revision."""
+    """The `LIVECFG_*` variables: `overrides` by dotted key as YAML scalars, names of `killed` flags, `hold` a revision.
+
+    From `until` on (Unix seconds) those three count no more.
+    """
 
     home: Path
     service: str = ""
@@ -34,6 +38,7 @@ class Environment:
     labels: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     killed: frozenset[str] = frozenset()
+    until: float | None = None
 
     @property
     def visible(self) -> tuple[str, ...]:
@@ -48,7 +53,7 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
     """Parse the variables of a process.
 
     Raises:
-        LivecfgError: `LIVECFG_LABELS` is not of the form `key=value,…`.
+        LivecfgError: `LIVECFG_LABELS` is not of the form `key=value,…`, or `LIVECFG_OVERRIDES_UNTIL` is no time.
 
     """
     labels = {}
@@ -73,7 +78,21 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         labels=labels,
         overrides={k[len(_SET) :].replace("__", "."): v for k, v in variables.items() if k.startswith(_SET)},
         killed=frozenset(filter(None, (key.strip() for key in variables.get("LIVECFG_KILL", "").split(",")))),
+        until=_until(variables.get("LIVECFG_OVERRIDES_UNTIL", "")),
     )
+
+
+def _until(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        example = "2026-11-27T18:00Z"
+        raise LivecfgError(f"LIVECFG_OVERRIDES_UNTIL: expected a time with its zone, such as {example}, got {text!r}")
+    return at.timestamp()
 
 
 def _cache(variables: Mapping[str, str]) -> Path:

@@ -183,7 +183,7 @@ class Follower(Generic[M]):
             applied_at=self._applied_at,
             checked_at=self._checked_at,
             refusals=self._refusals,
-            overrides=reconciler.broke_glass if reconciler is not None else (),
+            overrides=reconciler.overrides if reconciler is not None else (),
             drift=self._drift(),
             source=self._source,
             fetcher=self._link.is_fetcher,
@@ -365,7 +365,7 @@ class Follower(Generic[M]):
                 return
             if self._wake.wait(min(left, _LOOK_EVERY_S)):
                 return
-            if self._link.has_new_secrets():
+            if self._reconciler is not None and self._reconciler.is_due(time.time()):
                 return
             if self._link.is_fetcher:
                 if self._link.is_damaged():

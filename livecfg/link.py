@@ -41,10 +41,6 @@ class Link(ABC):
         """Whether a process of this host met an object that is missing or corrupt: the fetcher mends it in its next round."""
         return False
 
-    def has_new_secrets(self) -> bool:
-        """Whether a secret may have changed since it was resolved: cheap, called every second."""
-        return False
-
     def answered(self, at_s: float) -> None:  # noqa: B027 - as above
         """Let the host's other processes know that the source answered this one, at that time of the monotonic clock."""
 

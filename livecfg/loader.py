@@ -8,19 +8,19 @@ snapshot before is shared with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from livecfg.document import Document, Loc, Position, read
 from livecfg.errors import RefusedError
-from livecfg.layers import TAGS, Manifest, Process, ScopeLimits, merge
+from livecfg.layers import TAGS, Manifest, merge
 from livecfg.parts import Parts, explainer
 from livecfg.reading import Reading
 from livecfg.refusal import Code, Refusal
-from livecfg.secrets import NoSource, SecretSource, resolve, secrets_in, withhold
-from livecfg.snapshot import Arm, Recorder, Snapshot
+from livecfg.scope import UnsafeTree
+from livecfg.secrets import resolve, secrets_in, withhold
+from livecfg.snapshot import Arm, Snapshot
 from livecfg.sops import decrypt, is_encrypted
 from livecfg.trust.policy import protected_of
 from livecfg.trust.tree import lookup
@@ -34,40 +34,13 @@ if TYPE_CHECKING:
     from livecfg.flags.split import CompiledSplit
     from livecfg.flags.targeting import Dialect
     from livecfg.layers import Merged
-    from livecfg.revision import Objects, Revision
+    from livecfg.revision import Objects
+    from livecfg.scope import Scope
     from livecfg.trust.verify import VerifiedCommit
 
 MANIFEST_PATH = "livecfg.yaml"
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class UnsafeTree:
-    """A tree that nobody verified: a working tree in development. Its name is the warning."""
-
-    revision: Revision
-    tree: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scope(Generic[M]):
-    """What a process loads and checks: its model, its names, the splits and flags its code declared, and local overrides.
-
-    `overrides` maps dotted keys to YAML scalars, `killed` names flags that are served as disabled. `clock` gives Unix
-    seconds for `$flagd.timestamp`. `secrets` gives what `!secret` references and SOPS documents need.
-    """
-
-    model: type[M]
-    process: Process
-    recorder: Recorder
-    clock: Callable[[], int]
-    splits: Mapping[str, type[BaseModel]] = field(default_factory=dict)
-    flags: Mapping[str, object] = field(default_factory=dict)
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    killed: frozenset[str] = frozenset()
-    limits: ScopeLimits = field(default_factory=ScopeLimits)
-    secrets: SecretSource = field(default_factory=NoSource)
 
 
 def load(
@@ -107,6 +80,7 @@ class _Load(Generic[M]):
         limits = self.scope.limits.lowered_by(self.manifest.limits)
         self.reading = Reading(self.objects, self.tree, self.scope.process, limits, self.parts, self.old)
         self.faults = self.reading.faults
+        self._check_local()
         config = self._config()
         self.segments = self._segments()
         flags = self._flags()
@@ -184,18 +158,31 @@ class _Load(Generic[M]):
             raise RefusedError(document.refusal(Code.WRONG_TYPE, (), "expected a mapping at the top of a layer"))
         return decrypt(document, self.scope.secrets) if is_encrypted(document.value) else document
 
+    def _check_local(self) -> None:
+        """Refuse local settings where policy protects what they touch."""
+        if not self.scope.local:
+            return
+        process, protected = self.scope.process, protected_of(self.objects, self.tree)
+        if process.env in protected.envs:
+            advice = "remove the variable: what runs in a protected environment comes from signed commits alone"
+            message = f"the environment {process.env} is protected"
+            self.faults += [Refusal(Code.OVERRIDE, message, path=name, advice=advice) for name in self.scope.local]
+            return
+        touched = {f"LIVECFG_SET_{key.replace('.', '__')}": key for key in self.scope.overrides}
+        touched |= {f"LIVECFG_KILL={key}": key for key in self.scope.killed}
+        advice = "remove the variable: policy protects this from local settings"
+        self.faults += [
+            Refusal(Code.OVERRIDE, f"{key} is protected", path=name, advice=advice)
+            for name, key in sorted(touched.items())
+            if protected.covers(process.env, f"{process.service}.{key}")
+        ]
+
     def _environment(self) -> Document | None:
         """The local overrides as one more layer, the last."""
         value: dict[str, Any] = {}
-        protected = protected_of(self.objects, self.tree)
         for dotted, text in sorted(self.scope.overrides.items()):
-            name = f"LIVECFG_SET_{dotted.replace('.', '__')}"
-            if protected.covers(self.scope.process.env, f"{self.scope.process.service}.{dotted}"):
-                advice = "remove the variable: policy protects this value from local overrides"
-                self.faults.append(Refusal(Code.OVERRIDE, f"{dotted} is protected", path=name, advice=advice))
-                continue
             try:
-                parsed = read(text.encode(), name).value
+                parsed = read(text.encode(), f"LIVECFG_SET_{dotted.replace('.', '__')}").value
             except RefusedError as error:
                 self.faults += error.refusals
                 continue

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError, RefusedError
-from livecfg.loader import Scope, UnsafeTree, load
+from livecfg.loader import load
 from livecfg.refusal import printable
 from livecfg.revision import Candidate, Objects, Revision
+from livecfg.treereconciler import TreeReconciler
 from livecfg.trust.commits import parse_commit
 from livecfg.trust.history import is_ancestor
-from livecfg.trust.policy import load_policy, protected_of
+from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.verify import Verification, resume, verify
 from livecfg.trust.windows import waiting
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from livecfg.refusal import Refusal
+    from livecfg.scope import Scope
     from livecfg.snapshot import Snapshot
     from livecfg.trust.heartbeat import Freshness
     from livecfg.trust.verify import VerifiedCommit
@@ -61,19 +63,6 @@ class MirrorLike(Protocol):
 
     def save_state(self, name: str, data: bytes, position: int) -> bool:
         """Keep the last good commit, only forwards."""
-        ...
-
-
-class TreeLike(Protocol):
-    """What the reconciler needs of a working tree."""
-
-    @property
-    def objects(self) -> Objects:
-        """The files of the last `snapshot_id`."""
-        ...
-
-    def tree_id(self) -> str:
-        """Hash the files as they are now."""
         ...
 
 
@@ -112,7 +101,7 @@ class Reconciler(Generic[M]):
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
         self._remembered: object = None
         self._in_use: Good | None = None
-        self._secrets_note = ""
+        self._renew_note = ""
         self._renew_again = False
         self.desired: Revision | None = None
         """The newest tip seen, verified or not."""
@@ -163,9 +152,8 @@ class Reconciler(Generic[M]):
             RefusedError: the newest revision broke a rule and stays out until the ref moves.
 
         """
-        if self._scope.secrets.look() or self._renew_again:
-            self._refused = ("", ())  # what was refused for want of a secret may fit now
-            self._renew_secrets()
+        if self.is_due(now) or self._renew_again:
+            self._renew(now)
         candidate = self._mirror.fetch(since=self._snapshot.revision.commit if self._snapshot is not None else None)
         if candidate is None:
             self._refused, self.waiting = ("", ()), ""
@@ -233,7 +221,7 @@ class Reconciler(Generic[M]):
     def notes(self) -> tuple[str, ...]:
         """What an operator should know beside the condition: what waits, and what the heartbeats show."""
         alarm = self._freshness.alarm if self._freshness is not None else ""
-        return tuple(note for note in (self.waiting, alarm, self._secrets_note) if note)
+        return tuple(note for note in (self.waiting, alarm, self._renew_note) if note)
 
     def _must_wait(self, good: VerifiedCommit, now: float) -> bool:
         """Whether a window of policy keeps a valid revision out for now; the first one never waits."""
@@ -261,22 +249,37 @@ class Reconciler(Generic[M]):
         self._snapshot = snapshot
         self._in_use = as_good
 
-    def _renew_secrets(self) -> None:
-        """Load what is in use once more, since a secret changed; what does not load stays out, and is told as drift."""
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Names of the local settings in force, and the commits that broke the glass."""
+        return (*self._scope.local, *self.broke_glass)
+
+    def is_due(self, now: float) -> bool:
+        """Whether what is in use must be loaded again: a secret changed, or the time of the local settings is over."""
+        return self._scope.is_due(now)
+
+    def _renew(self, now: float) -> None:
+        """Load what is in use once more; what does not load stays out, and is told as drift."""
+        self._scope.secrets.look()
+        self._refused = ("", ())  # what was refused for want of a secret, or by a local setting, may fit now
+        scope = self._scope.at(now)
+        if scope is not self._scope:
+            log.warning("the time of the local settings is over: %s", ", ".join(self._scope.local))
+            self._scope, self._hold = scope, ""
         if self._snapshot is None or self._in_use is None:
             return
         try:
             good = resume(self._mirror.objects, self._trusted, self._in_use)
             snapshot = load(good, self._mirror.objects, self._scope, before=self._snapshot)
-            if snapshot.config != self._snapshot.config:
+            if snapshot.config != self._snapshot.config or snapshot.flags != self._snapshot.flags:
                 self._prepare(self._snapshot, snapshot)
                 self._swap(snapshot)
             self._snapshot = snapshot
-            self._secrets_note, self._renew_again = "", False
+            self._renew_note, self._renew_again = "", False
         except (LivecfgError, ValueError) as error:
             self._renew_again = not isinstance(error, RefusedError)
-            self._secrets_note = f"serves secrets that changed since: {printable(str(error))}"
-            log.warning("%s", self._secrets_note)
+            self._renew_note = f"serves local settings or secrets that changed since: {printable(str(error))}"
+            log.warning("%s", self._renew_note)
 
     def _unused_good(self) -> VerifiedCommit | None:
         """The last good commit where it is not in use: it waited for a window, or its objects were missing at the start."""
@@ -311,72 +314,6 @@ class Reconciler(Generic[M]):
                 self._remembered = (good, self._in_use)
         except LivecfgError as error:  # the new revision is in use; only a restart without the remote would miss it
             log.warning("cannot remember the applied revision: %s", error)
-
-
-class TreeReconciler(Generic[M]):
-    """Follows a working tree that nobody verified, in development: the same `reconcile`, no trust, no memory."""
-
-    def __init__(
-        self,
-        tree: TreeLike,
-        scope: Scope[M],
-        *,
-        prepare: Callable[[Snapshot[M] | None, Snapshot[M]], None],
-        swap: Callable[[Snapshot[M]], None],
-    ) -> None:
-        self._tree = tree
-        self._scope = scope
-        self._prepare = prepare
-        self._swap = swap
-        self._snapshot: Snapshot[M] | None = None
-        self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
-        self.desired: Revision | None = None
-        self.broke_glass: tuple[str, ...] = ()
-        self.notes: tuple[str, ...] = ()
-
-    def stale(self, now: float) -> str:  # noqa: ARG002 - the shape of Reconciler
-        """Files have no heartbeats."""
-        return ""
-
-    def inherit(self, snapshot: Snapshot[M] | None) -> None:
-        """Go on from a snapshot that this process already serves."""
-        self._snapshot = snapshot
-
-    def resume(self) -> bool:
-        """There is nothing to resume from: the files are read again."""
-        return False
-
-    def reconcile(self, now: float) -> tuple[Refusal, ...]:  # noqa: ARG002 - the shape of Reconciler
-        """Load the files when they changed.
-
-        Raises:
-            FetchError: the directory could not be read.
-            RefusedError: what is in the files cannot be applied, or policy protects this environment.
-
-        """
-        renewed = self._scope.secrets.look()
-        tree = self._tree.tree_id()
-        self.desired = Revision("working-tree", tree)
-        if self._snapshot is not None and self._snapshot.revision.commit == tree and not renewed:
-            return ()
-        if tree == self._refused[0] and not renewed:
-            raise RefusedError(*self._refused[1])
-        try:
-            protected = protected_of(self._tree.objects, tree)
-            if self._scope.process.env in protected.envs:
-                raise RefusedError(protected.unverified(self._scope.process.env))
-            snapshot = load(UnsafeTree(self.desired, tree), self._tree.objects, self._scope, before=self._snapshot)
-            self._prepare(self._snapshot, snapshot)
-        except RefusedError as error:
-            self._refused = (tree, error.refusals)
-            raise
-        self._swap(snapshot)
-        self._snapshot = snapshot
-        return ()
-
-    def contains(self, commit: str) -> bool:
-        """Tell whether what is applied is this tree."""
-        return self._snapshot is not None and self._snapshot.revision.commit.startswith(commit)
 
 
 AnyReconciler = Reconciler[Any] | TreeReconciler[Any]

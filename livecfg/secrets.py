@@ -67,8 +67,12 @@ class SecretSource(Protocol):
         """Grows when a secret that was fetched may have changed: what was resolved before it is resolved again."""
         ...
 
+    def changed(self) -> bool:
+        """Whether a file that was read is another now."""
+        ...
+
     def look(self) -> bool:
-        """Look at the files that were read; True, and a new generation, when one of them changed."""
+        """Begin a new generation when `changed`."""
         ...
 
     def fetch(self, reference: Reference) -> SecretStr:
@@ -103,6 +107,10 @@ class SealedSource:
     """Resolves nothing: for tools that show what a revision holds, without the application's secrets."""
 
     generation = 0
+
+    def changed(self) -> bool:
+        """Nothing was read."""
+        return False
 
     def look(self) -> bool:
         """Nothing was read."""

@@ -30,8 +30,9 @@ from livecfg.git.watch import Watcher
 from livecfg.git.worktree import WorkingTree
 from livecfg.git.writeback import WriteBack
 from livecfg.link import Link
-from livecfg.loader import Scope
-from livecfg.reconciler import AnyReconciler, Reconciler, TreeReconciler
+from livecfg.reconciler import AnyReconciler, Reconciler
+from livecfg.scope import Scope
+from livecfg.treereconciler import TreeReconciler
 from livecfg.trust.heartbeat import REF, Freshness
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted
@@ -87,6 +88,8 @@ class SetUp(Generic[M]):
             flags=self.flags,
             overrides=self.environment.overrides,
             killed=self.environment.killed,
+            local=self.environment.visible,
+            local_until=self.environment.until,
             secrets=self.secrets,
         )
 
@@ -129,10 +132,6 @@ class TreeLink(Link):
     def warm(self) -> None:
         """Import what the thread will use."""
         warm(tree=True)
-
-    def has_new_secrets(self) -> bool:
-        """Whether a secret's file changed."""
-        return self._set_up.secrets.changed()
 
     def open(self, wake: Callable[[], None]) -> AnyReconciler:
         """Watch the folder and give its reconciler."""
@@ -232,10 +231,6 @@ class MirrorLink(Link):
         if won and self._hub is None and self._set_up.hub:
             self._connect_hub(read_trusted_root(self._set_up.trusted_root))
         return won
-
-    def has_new_secrets(self) -> bool:
-        """Whether a secret's file changed."""
-        return self._set_up.secrets.changed()
 
     def is_damaged(self) -> bool:
         """Whether a process of this host complained about the mirror."""

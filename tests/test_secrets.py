@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from livecfg import Condition, FetchError, GitSource, LivecfgError, LiveConfig, RefusedError, SecretSources, Snapshot
 from livecfg.document import read
 from livecfg.layers import Process
-from livecfg.loader import Scope, UnsafeTree, load
+from livecfg.loader import load
 from livecfg.resolver import SecretResolver
 from livecfg.revision import Revision
+from livecfg.scope import Scope, UnsafeTree
 from livecfg.secrets import SealedSource
 from livecfg.signals import Signals
 from tests.e2e.support import eventually

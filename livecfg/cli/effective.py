@@ -15,9 +15,10 @@ from livecfg.cli.output import fail
 from livecfg.document import read
 from livecfg.errors import RefusedError
 from livecfg.layers import Manifest, Process
-from livecfg.loader import Scope, UnsafeTree, load
+from livecfg.loader import load
 from livecfg.refusal import Code, Refusal
 from livecfg.revision import Objects, Revision
+from livecfg.scope import Scope, UnsafeTree
 from livecfg.secrets import Sealed, SealedSource
 from livecfg.signals import Signals
 from livecfg.trust.tree import lookup, walk

@@ -118,7 +118,7 @@ def _table(reply: hub_pb2.FleetReply, processes: list[dict[str, Any]]) -> None:
     rows = [("SERVICE", "ENV", "HOST", "PID", "SERVES", "CONDITION", "SEEN", "")]
     for p in processes:
         serves = (p["applied"] or "nothing")[:10] + ("" if p["applied"] == tip else " *")
-        notes = "; ".join([*p["overrides"], *([p["reason"]] if p["reason"] else [])])
+        notes = "; ".join([*p["overrides"], *p["drift"], *([p["reason"]] if p["reason"] else [])])
         seen = f"{now - (p['seen_at'] or now):.0f} s"
         rows.append((p["service"], p["env"], p["host"], str(p["pid"]), serves, p["condition"], seen, notes))
     widths = [max(len(row[i]) for row in rows) for i in range(7)]

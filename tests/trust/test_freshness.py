@@ -9,8 +9,8 @@ import pytest
 
 from livecfg.errors import FetchError, RefusedError
 from livecfg.layers import Process
-from livecfg.loader import Scope
 from livecfg.reconciler import Reconciler
+from livecfg.scope import Scope
 from livecfg.signals import Signals
 from livecfg.trust import heartbeat, statement
 from livecfg.trust.heartbeat import NAMESPACE, Freshness, beat, read_heartbeat

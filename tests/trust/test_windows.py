@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from livecfg.layers import Process
-from livecfg.loader import Scope
 from livecfg.reconciler import Reconciler
 from livecfg.revision import Candidate
+from livecfg.scope import Scope
 from livecfg.signals import Signals
 from livecfg.trust.policy import Hours
 from livecfg.trust.windows import closed_until

@@ -378,7 +378,7 @@ class Follower(Generic[M]):
                 self._report()
 
     def _delay_s(self, jitter: float) -> float:
-        poll_s = min(self._timing.poll_interval_s, self._link.poll_most_s)
+        poll_s = min(self._timing.poll_interval_s, self._link.poll_most_s, max(1.0, self._timing.max_staleness_s / 2))
         if self._failures:
             return min(poll_s, 0.5 * 2.0 ** min(self._failures - 1, 10)) * (0.5 + 0.5 * jitter)
         if self._link.hub_state == "streaming":

@@ -27,7 +27,7 @@ from livecfg.trust.verify import Verification, resume, verify
 from livecfg.trust.windows import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from livecfg.refusal import Refusal
     from livecfg.scope import Scope
@@ -84,7 +84,8 @@ class Reconciler(Generic[M]):
         swap: Callable[[Snapshot[M]], None],
         hold: str = "",
         freshness: Freshness | None = None,
-        heartbeat: Callable[[], bytes | None] = lambda: None,
+        heartbeats: Callable[[], Iterable[bytes]] = tuple,
+        hub_tip: Callable[[], str] = str,
         strict_heartbeat: bool = False,
     ) -> None:
         self._mirror = mirror
@@ -95,7 +96,8 @@ class Reconciler(Generic[M]):
         self._swap = swap
         self._hold = hold
         self._freshness = freshness
-        self._heartbeat = heartbeat
+        self._heartbeats = heartbeats
+        self._hub_tip = hub_tip
         self._strict = strict_heartbeat
         self._snapshot: Snapshot[M] | None = None
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
@@ -188,11 +190,15 @@ class Reconciler(Generic[M]):
         if self._freshness is None or trusted.good is None:
             return
         objects, good = self._mirror.objects, trusted.good
-        policy = load_policy(objects, good.tree)
-        why = self._freshness.take(self._heartbeat() if policy.file.timestamp else None, policy, now)
-        if why:
-            log.warning("%s", why)
-        self._freshness.look(good, parse_commit(good.commit, objects.read(good.commit, "commit")).committer_time)
+        known, policy = self._freshness.alarms, load_policy(objects, good.tree)
+        self._freshness.take(self._heartbeats() if policy.file.timestamp else (), policy, now)
+        self._freshness.look(good, parse_commit(good.commit, objects.read(good.commit, "commit")).committer_time, now)
+        hub_tip, tip = self._hub_tip(), self.desired.commit if self.desired is not None else good.commit
+        contains = bool(hub_tip) and hub_tip != tip and is_ancestor(objects, hub_tip, tip)
+        self._freshness.compare(hub_tip, tip, contains=contains, now=now)
+        for alarm in self._freshness.alarms:
+            if alarm not in known:
+                log.warning("%s", alarm)
 
     def _attested(self, walk: Verification, candidate: Candidate, now: float) -> Verification:
         """With `strict_heartbeat`: the walk, but not beyond what the newest heartbeat attests.
@@ -220,8 +226,8 @@ class Reconciler(Generic[M]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What an operator should know beside the condition: what waits, and what the heartbeats show."""
-        alarm = self._freshness.alarm if self._freshness is not None else ""
-        return tuple(note for note in (self.waiting, alarm, self._renew_note) if note)
+        alarms = self._freshness.alarms if self._freshness is not None else ()
+        return tuple(note for note in (self.waiting, *alarms, self._renew_note) if note)
 
     def _must_wait(self, good: VerifiedCommit, now: float) -> bool:
         """Whether a window of policy keeps a valid revision out for now; the first one never waits."""

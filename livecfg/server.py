@@ -20,6 +20,7 @@ import grpc.aio
 from livecfg.errors import LivecfgError
 from livecfg.hub import wire
 from livecfg.hub.access import Access, make_access
+from livecfg.hub.beats import Beats, read_signer
 from livecfg.hub.following import Following
 from livecfg.hub.service import HubService
 from livecfg.hub.stores import open_store
@@ -43,7 +44,8 @@ class HubSettings:
 
     `tls_cert`, `tls_key` are PEM files, read again when they change; without them only loopback addresses are accepted.
     With `tls_client_ca` every client must show a certificate of that authority. `token` may do everything; the
-    file `tokens` lists digests with roles. `http` is `host:port` of health, metrics and webhooks; empty: none.
+    file `tokens` lists digests with roles. `http` is `host:port` of health, metrics and webhooks; empty: none. `heartbeat_key`
+    is a private key of policy's `timestamp` role; without it nothing is attested.
     """
 
     source: GitSource
@@ -59,6 +61,8 @@ class HubSettings:
     tokens: Path | None = None
     http: str = ""
     webhook_secret: bytes = b""
+    heartbeat_key: Path | None = None
+    heartbeat_interval_s: float = 30.0
 
 
 async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
@@ -74,7 +78,10 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     tokens = settings.tokens.read_bytes() if settings.tokens is not None else None
     access = make_access(settings.token, tokens, certificates=settings.tls_client_ca is not None)
-    following = Following(settings.source, settings.home, settings.trusted_root, settings.poll_interval_s)
+    beats = None
+    if settings.heartbeat_key is not None:
+        beats = Beats(settings.source, read_signer(settings.heartbeat_key), settings.heartbeat_interval_s)
+    following = Following(settings.source, settings.home, settings.trusted_root, settings.poll_interval_s, beats)
     store = open_store(settings.store)
     service = HubService(following.mirror, store, following.root.repo_id, settings.source.ref, access)
     server = grpc.aio.server(options=wire.SERVER_OPTIONS)
@@ -82,6 +89,8 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
     health = await _add_health(server)
     port = _bind(server, settings, access)
     await server.start()
+    if beats is not None:
+        beats.start(_on(loop, service.attest))
     following.start(_on(loop, service.offer), _on(loop, _publish_to(service)))
     tasks = [asyncio.create_task(_flush(service))]
     if settings.http:

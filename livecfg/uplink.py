@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +33,7 @@ from livecfg.link import Link
 from livecfg.reconciler import AnyReconciler, Reconciler
 from livecfg.scope import Scope
 from livecfg.treereconciler import TreeReconciler
-from livecfg.trust.heartbeat import REF, Freshness
+from livecfg.trust.heartbeat import REF, Freshness, claimed_tip
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted
 from livecfg.warm import warm
@@ -159,12 +159,13 @@ class MirrorLink(Link):
         self._mirror = Mirror(set_up.home, self._source)
         self._answered = self._mirror.folder / "answered"
         self._disk = WriteBack(self._mirror)
-        self._heartbeats = HostStatement(self._mirror.folder, self._source, REF, lambda: self._mirror.is_fetcher)
+        self._heartbeats = HostStatement(self._mirror.folder, self._source, REF, lambda: self.asks)
         self._watcher: Watcher | None = None
         self._hub: HubLink | None = None
         self._wake: Callable[[], None] = lambda: None
         self._started_at = time.time()
         self._last: tuple[float, bytes] = (0.0, b"")
+        self._attested = ""
 
     def warm(self) -> None:
         """Import what the thread will use; with a hub grpc too: any process may have to take the stream over."""
@@ -209,7 +210,8 @@ class MirrorLink(Link):
             swap=self._set_up.swap,
             hold=self._set_up.environment.hold,
             freshness=Freshness(self._source.full_ref, self._set_up.max_staleness_s, time.time()),
-            heartbeat=self._heartbeats.read,
+            heartbeats=self._heartbeats.read,
+            hub_tip=lambda: self._hub.shows if self._hub is not None else "",
             strict_heartbeat=self._set_up.strict_heartbeat,
         )
 
@@ -220,7 +222,7 @@ class MirrorLink(Link):
             remote = Path(self._source.url.removeprefix("file://"))
             folders = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
             watched += [f / "refs" / "heads" / Path(self._source.ref).parent for f in folders] + folders
-        return watched
+        return watched + [self._heartbeats.folder] * self._set_up.strict_heartbeat
 
     def elect(self) -> bool:
         """Try to become the fetcher; connect to the hub when that works out."""
@@ -257,14 +259,14 @@ class MirrorLink(Link):
             return
         from livecfg.hub.link import HubLink, Identity  # noqa: PLC0415 - grpc only in the host's fetcher, only with a hub
 
-        hub, ref = self._set_up.hub, self._source.ref
         environment = self._set_up.environment
         self._hub = HubLink(
-            hub,
+            self._set_up.hub,
             repo_id=root.repo_id,
-            ref=ref,
+            ref=self._source.ref,
             have=self._mirror.tip,
             offer=self._offer,
+            attest=self._attest,
             identity=Identity(environment.hub_ca, environment.hub_certificate, environment.hub_key, environment.hub_token),
         )
 
@@ -276,6 +278,14 @@ class MirrorLink(Link):
         except LivecfgError as error:
             log.warning("the hub's offer cannot be used (%s): asking the remote", error)
         self._wake()
+
+    def _attest(self, statement: bytes) -> None:
+        """A heartbeat from the hub; where something waits for it, what is here is looked at again, and nobody asked."""
+        self._heartbeats.put(statement)
+        known, self._attested = self._attested, claimed_tip(statement)
+        if self._set_up.strict_heartbeat and known != self._attested:
+            self._mirror.look_again()
+            self._wake()
 
     # --- reports ------------------------------------------------------------------------------------------------------
 
@@ -335,6 +345,7 @@ class MirrorLink(Link):
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
+        self._heartbeats.close()
         self._disk.close()
         self._mirror.close()
 
@@ -345,8 +356,6 @@ class MirrorLink(Link):
 
 def _followed(source: GitSource, ref: str) -> GitSource:
     """The source with LIVECFG_REF in place of its ref."""
-    from dataclasses import replace  # noqa: PLC0415 - the exception, not the rule
-
     return replace(source, ref=ref) if ref else source
 
 

@@ -34,6 +34,18 @@ def hub() -> None:
 @click.option(
     "--webhook-secret", type=click.Path(path_type=Path, dir_okay=False), help="File with the secret shared with the Git host."
 )
+@click.option(
+    "--heartbeat-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="SSH key of policy's `timestamp` role: attest which revision is the newest.",
+)
+@click.option(
+    "--heartbeat-interval",
+    type=click.FloatRange(1, 60),
+    default=30.0,
+    show_default=True,
+    help="Seconds between two heartbeats of the same revision.",
+)
 @click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Write host:port here once ready.")
 def serve(
     source: str,
@@ -49,6 +61,8 @@ def serve(
     tokens: Path | None,
     http: str,
     webhook_secret: Path | None,
+    heartbeat_key: Path | None,
+    heartbeat_interval: float,
     ready_file: Path | None,
 ) -> None:
     """Follow a repository, offer its revisions, gather what is applied where. Ends on Ctrl-C or SIGTERM.
@@ -86,6 +100,8 @@ def serve(
             tokens=tokens,
             http=http,
             webhook_secret=webhook_secret.read_bytes().strip() if webhook_secret is not None else b"",
+            heartbeat_key=heartbeat_key,
+            heartbeat_interval_s=heartbeat_interval,
             token=os.environ.get("LIVECFG_HUB_TOKEN", ""),
         )
         _use_uvloop()

@@ -196,6 +196,10 @@ class Mirror:
                     self._quarantine = ahead = Quarantine()
         return not self.is_fetcher and (bool(ahead.tip) or self.election.silent_s() > SILENT_S)
 
+    def look_again(self) -> None:
+        """Let the next `fetch` give what is here, without asking anybody."""
+        self._offered = True
+
     def _take_offer(self, since: str | None) -> bool:
         offered, self._offered = self._offered, False
         return offered and self.tip() != since

@@ -92,39 +92,70 @@ class StatementRef:
 
 
 class HostStatement:
-    """The statement as one host sees it: its fetcher asks the remote and leaves what it found beside the mirror."""
+    """The statement as one host sees it: its fetcher asks the remote, the hub pushes, and both are left beside the mirror.
+
+    What the two say is kept apart, so that neither can hide what the other says.
+    """
 
     def __init__(self, folder: Path, source: GitSource, ref: str, is_fetcher: Callable[[], bool]) -> None:
-        self._file = folder / f"statement-{ref.rpartition('/')[2]}"
+        self.folder = folder / "statements"
+        """What to watch, to see a new one at once."""
+        name = ref.rpartition("/")[2]
+        self._files = {"remote": self.folder / name, "hub": self.folder / f"{name}-hub"}
+        self._found: dict[str, bytes] = {}
         self._source, self._ref, self._is_fetcher = source, ref, is_fetcher
         self._remote: StatementRef | None = None
         self._pid = 0
         self._again = 0.0
-        self._found: bytes | None = None
 
-    def read(self) -> bytes | None:
-        """Give the newest statement there is; asks the remote at most every 15 s, and only in the fetcher. Never raises."""
+    def read(self) -> tuple[bytes, ...]:
+        """Give the newest of each way; asks the remote at most every 15 s, and only in the fetcher. Never raises."""
         if self._is_fetcher() and time.monotonic() >= self._again:
             self._again = time.monotonic() + ASK_EVERY_S
             self._ask()
-            if self._found is not None:
-                return self._found
+        return tuple(data for data in map(self._newest, self._files) if data)
+
+    def _newest(self, way: str) -> bytes:
+        if self._is_fetcher() and way in self._found:
+            return self._found[way]
         try:
-            return self._file.read_bytes()
+            with self._files[way].open("rb") as file:
+                return file.read(_LIMITS.object_bytes)
         except OSError:
-            return self._found
+            return self._found.get(way, b"")
+
+    def put(self, data: bytes) -> None:
+        """Take what the hub pushed. Never raises."""
+        if len(data) <= _LIMITS.object_bytes:
+            self._keep("hub", data)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._remote is not None and self._pid == os.getpid():
+            self._remote.close()
+        self._remote = None
 
     def _ask(self) -> None:
         if self._remote is None or self._pid != os.getpid():  # a connection is never shared with a forked child
             self._remote, self._pid = StatementRef(self._source, self._ref), os.getpid()
         try:
-            self._found = self._remote.read()
-            if self._found is not None:
-                beside = self._file.with_suffix(f".{os.getpid()}")
-                beside.write_bytes(self._found)
-                beside.replace(self._file)
-        except (FetchError, OSError) as error:
+            found = self._remote.read()
+        except FetchError as error:
             log.debug("no news of %s: %s", self._ref, error)
+            return
+        if found is not None and found != self._found.get("remote"):
+            self._keep("remote", found)
+
+    def _keep(self, way: str, data: bytes) -> None:
+        self._found[way] = data
+        file = self._files[way]
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            beside = file.with_suffix(f".{os.getpid()}")
+            beside.write_bytes(data)
+            beside.replace(file)
+        except OSError as error:  # the host's other processes ask nobody, and say STALE in time
+            log.debug("cannot keep %s: %s", file, error)
 
 
 def _file_of(tip: str, objects: dict[str, Content]) -> bytes:

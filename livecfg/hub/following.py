@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from livecfg.git.source import GitSource
+    from livecfg.hub.beats import Beats
     from livecfg.refusal import Refusal
     from livecfg.revision import Candidate
 
@@ -38,13 +39,16 @@ _BACKOFF_MOST_S = 60.0
 class Following:
     """Follows `source` until `stop`. `offer(tip, have, offer)` and `publish(commit, refusals)` are called on its thread."""
 
-    def __init__(self, source: GitSource, home: Path, trusted_root: bytes, poll_interval_s: float) -> None:
+    def __init__(
+        self, source: GitSource, home: Path, trusted_root: bytes, poll_interval_s: float, beats: Beats | None = None
+    ) -> None:
         self.mirror = Mirror(home, source).open()
         self.root = TrustedRoot.parse(trusted_root, "trusted_root")
         self.answered_at: float | None = None
         """When the remote last answered, by the monotonic clock."""
         self.failures = 0
         self.refusals: tuple[Refusal, ...] = ()
+        self.beats = beats
         self._source = source
         self._poll_interval_s = poll_interval_s
         self._disk = WriteBack(self.mirror)
@@ -78,6 +82,8 @@ class Following:
         if self._thread is not None:
             self._thread.join(5.0)
             self._watcher.stop()
+        if self.beats is not None:
+            self.beats.stop()
         self._disk.close()
         self.mirror.close()
 
@@ -120,6 +126,8 @@ class Following:
         publish(self._judge(candidate), self.refusals)
         self._disk.promote()
         good = self._trusted.good
+        if good is not None and self.beats is not None:
+            self.beats.look(self.mirror.objects, self.root.repo_id, good, time.time())
         if good is not None and good != self._remembered:
             self._disk.save_state("hub", json.dumps(self._trusted.as_state()).encode(), good.position)
             self._remembered = good

@@ -56,11 +56,11 @@ class HubLink:
     """Follows a hub at `host:port` until `close`; reconnects by itself.
 
     `have` gives the commit id of the mirror's tip; `offer(tip, pack)` is called on the link's thread with what the hub offers,
-    the pack empty when the objects must be had elsewhere. Beyond loopback the connection is TLS, checked against the authorities
-    of `identity` or the system's.
+    the pack empty when the objects must be had elsewhere, `attest(statement)` with each signed heartbeat. Beyond loopback the
+    connection is TLS, checked against the authorities of `identity` or the system's.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it follows, whom it tells, who it is
         self,
         address: str,
         *,
@@ -68,14 +68,18 @@ class HubLink:
         ref: str,
         have: Callable[[], str],
         offer: Callable[[str, bytes], None],
+        attest: Callable[[bytes], None] = lambda _: None,
         identity: Identity | None = None,
     ) -> None:
         self.state = "connecting"
         """`connecting`, `streaming` or `closed`."""
+        self.shows = ""
+        """The tip the hub shows; empty while there is no stream."""
         self._address = address
         self._hello = {"repo_id": repo_id, "ref": ref}
         self._have = have
         self._offer = offer
+        self._attest = attest
         self._identity = identity or Identity()
         self._slot = threading.Condition()
         self._report: hub_pb2.Report | None = None  # the newest, not yet sent
@@ -128,7 +132,7 @@ class HubLink:
             except Exception:  # the hub is optional: nothing it does may end the process's configuration
                 log.exception("hub link failed")
             self._call = None
-            self.state = "connecting"
+            self.state, self.shows = "connecting", ""
             self._failures += 1
             low, high = _BACKOFF_S
             self._closed.wait(random.uniform(0, min(high, low * 2.0 ** min(self._failures, 10))))  # noqa: S311 - jitter
@@ -149,8 +153,11 @@ class HubLink:
                 if self.state != "streaming":
                     self.state, self._failures = "streaming", 0
                     log.info("following the hub at %s", self._address)
+                self.shows = offer.tip or self.shows  # an older hub names none in its heartbeats
                 if not offer.heartbeat:
                     self._take(offer, channel)
+                elif offer.statement:
+                    self._attest(offer.statement)
         finally:
             ended.set()
             with self._slot:

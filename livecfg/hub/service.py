@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PART_BYTES = 256 << 10
-_HEARTBEAT = hub_pb2.Offer(heartbeat=True).SerializeToString()
 
 
 class Limits:
@@ -61,6 +60,9 @@ class HubService:
         self._repo_id = repo_id
         self._ref = ref
         self._offered = ""
+        self._statement = b""
+        self._alive = hub_pb2.Offer(heartbeat=True).SerializeToString()
+        self._attested = ""
         self._hosts: set[Host] = set()
         self._streams: Counter[str] = Counter()
         self._objects: dict[str, _Bucket] = {}
@@ -78,8 +80,17 @@ class HubService:
             self._offers.ready(have, tip, offer)
         if tip != self._offered:
             self._offered = tip
-            for host in self._hosts:
-                host.wake.set()
+            self._renew(wake=True)
+
+    def attest(self, statement: bytes, tip: str) -> None:
+        """Carry a signed heartbeat: at once when it is of another tip than the last, else with the next sign of life."""
+        news, self._statement, self._attested = tip != self._attested, statement, tip
+        self._renew(wake=news)
+
+    def _renew(self, *, wake: bool) -> None:
+        self._alive = hub_pb2.Offer(heartbeat=True, tip=self._offered, statement=self._statement).SerializeToString()
+        for host in self._hosts if wake else ():
+            host.wake.set()
 
     def publish(self, tip: hub_pb2.Commit, refusals: list[hub_pb2.Refusal]) -> None:
         """Say what the hub's own walk found: the tip's position, and the commits it skipped."""
@@ -169,13 +180,16 @@ class HubService:
             TimeoutError: the host does not read, or does not answer.
 
         """
-        await self._write(context, _HEARTBEAT)
+        told = await self._tell_alive(context)
         while not host.gone and not self.draining:
             host.wake.clear()
             if host.wants(self._offered):
                 host.offered, host.offered_at, host.waiting = self._offered, time.monotonic(), True
                 self.counts["offers"] += 1
                 await self._write(context, await self._offers.offer(host.have, host.offered))
+                continue
+            if told != self._attested:
+                told = await self._tell_alive(context)
                 continue
             try:
                 async with asyncio.timeout(wire.HEARTBEAT_S):
@@ -184,7 +198,13 @@ class HubService:
                 if host.waiting and time.monotonic() - host.offered_at > Limits.answer_s:
                     raise
                 self.fleet.seen(host, time.time())
-                await self._write(context, _HEARTBEAT)
+                told = await self._tell_alive(context)
+
+    async def _tell_alive(self, context: Any) -> str:
+        """Send a sign of life, with the newest signed heartbeat; give which tip that attests."""
+        attested = self._attested
+        await self._write(context, self._alive)
+        return attested
 
     async def _write(self, context: Any, message: bytes) -> None:
         async with asyncio.timeout(Limits.write_s):

@@ -145,12 +145,15 @@ def _metrics(service: HubService, following: Following) -> str:
     answered = following.answered_at
     conditions = {f'{{condition="{_label(name)}"}}': count for name, count in service.fleet.conditions().items()}
     age_s = {"": time.monotonic() - answered} if answered is not None else {}
+    beat_at = following.beats.newest_at if following.beats is not None else None
+    beat_s = {"": time.monotonic() - beat_at} if beat_at is not None else {}
     rows: list[tuple[str, str, str, Mapping[str, float]]] = [
         ("streams", "gauge", "hosts connected", {"": service.streams}),
         ("processes", "gauge", "processes known, by condition", conditions),
         ("tip_position", "gauge", "commits up to the tip; -1 when the hub refuses it", {"": service.tip.position}),
         ("remote_failures", "gauge", "failed questions to the remote in a row", {"": following.failures}),
         ("remote_age_seconds", "gauge", "since the remote answered", age_s),
+        ("heartbeat_age_seconds", "gauge", "since a heartbeat was signed", beat_s),
         ("reports_rejected_total", "counter", "reports of processes that are another's", {"": service.fleet.rejected}),
     ]
     kinds = ("offers", "reports", "objects", "throttled", "dropped", "unauthenticated", "hooks", "hooks_refused")

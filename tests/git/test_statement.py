@@ -8,7 +8,7 @@ import pytest
 
 from livecfg.errors import FetchError, PushConflictError
 from livecfg.git.source import GitSource
-from livecfg.git.statement import StatementRef
+from livecfg.git.statement import HostStatement, StatementRef
 from livecfg.git.writer import Person
 from tests.simulator import ConfigRepo
 
@@ -58,3 +58,28 @@ def test_a_ref_that_holds_something_else_or_too_much_is_an_error(tmp_path: Path)
     repo.git("push", "-q", "origin", f"HEAD:{REF}")
     with pytest.raises(FetchError, match="bytes"):
         StatementRef(GitSource(url=str(repo.remote_path)), REF).read()
+
+
+def test_what_the_hub_pushes_and_what_the_remote_has_stand_side_by_side_for_the_whole_host(tmp_path: Path) -> None:
+    repo = ConfigRepo(tmp_path / "repo")
+    repo.found({"a.yaml": "{}\n"})
+    source = GitSource(url=str(repo.remote_path))
+    fetcher = HostStatement(tmp_path, source, REF, lambda: True)
+    other = HostStatement(tmp_path, source, REF, lambda: False)
+    assert fetcher.read() == other.read() == ()
+    fetcher.put(b"from the hub\n")
+    StatementRef(source, REF).publish(b"from the remote\n", CLOCK, 1_700_000_000, 40)
+    fetcher = HostStatement(tmp_path, source, REF, lambda: True)
+    assert fetcher.read() == (b"from the remote\n", b"from the hub\n")
+    assert other.read() == (b"from the remote\n", b"from the hub\n")
+    fetcher.put(b"x" * 100_000)
+    assert other.read() == (b"from the remote\n", b"from the hub\n"), "too much is not kept"
+
+
+def test_a_host_without_a_disk_still_has_what_its_fetcher_knows(tmp_path: Path) -> None:
+    repo = ConfigRepo(tmp_path / "repo")
+    repo.found({"a.yaml": "{}\n"})
+    (tmp_path / "statements").write_text("in the way")
+    fetcher = HostStatement(tmp_path, GitSource(url=str(repo.remote_path)), REF, lambda: True)
+    fetcher.put(b"from the hub\n")
+    assert fetcher.read() == (b"from the hub\n",)

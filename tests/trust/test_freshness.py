@@ -41,6 +41,7 @@ class Fleet:
         self.mirror = MemoryMirror(self.repo)
         self.mirror.tip = self.tip
         self.beat: bytes | None = None
+        self.hub_tip = ""
         self.served: Snapshot[Config] | None = None
         self.freshness = Freshness(REF, STALE_S, self.now)
         scope: Scope[Config] = Scope(Config, Process("shop", "prod"), Signals(), lambda: 0)
@@ -56,7 +57,8 @@ class Fleet:
             prepare=lambda _old, _new: None,
             swap=swap,
             freshness=self.freshness,
-            heartbeat=lambda: self.beat,
+            heartbeats=lambda: [beat for beat in (self.beat,) if beat is not None],
+            hub_tip=lambda: self.hub_tip,
             strict_heartbeat=strict,
         )
 
@@ -127,13 +129,30 @@ def test_attack_6_a_commit_dated_before_a_heartbeat_that_did_not_have_it_is_an_a
     fleet = Fleet()
     fleet.beat = fleet.attest()
     fleet.reconcile()
-    fleet.now += 300
+    fleet.now += 900
     fleet.beat = fleet.attest()
     fleet.mirror.tip = fleet.commit(2, date=fleet.repo.clock)
     fleet.reconcile()
     assert fleet.served is not None
     assert fleet.served.config.a == 2, "a heartbeat never enters a verdict"
     assert "backdated" in fleet.reconciler.notes[0]
+    fleet.now += 60
+    fleet.beat = fleet.attest()
+    fleet.reconcile()
+    assert "backdated" in fleet.reconciler.notes[0], "the next heartbeat does not wipe it out"
+    fleet.mirror.tip = fleet.commit(3, date=int(fleet.now))
+    fleet.reconcile()
+    assert fleet.reconciler.notes == ()
+
+
+def test_a_commit_that_is_pushed_minutes_after_it_was_made_is_no_alarm() -> None:
+    fleet = Fleet()
+    fleet.reconcile()
+    fleet.now += 500
+    fleet.beat = fleet.attest()
+    fleet.mirror.tip = fleet.commit(2, date=int(fleet.now) - 499)
+    fleet.reconcile()
+    assert fleet.reconciler.notes == ()
 
 
 ANOTHER = "0" * 32
@@ -221,6 +240,73 @@ def test_attack_25_a_clock_that_was_set_back_is_told_and_keys_do_not_come_back_t
     assert fleet.served is not None
     assert fleet.served.config.a == 1
     assert "ahead of this machine's clock" in fleet.reconciler.notes[0]
+
+
+def test_attack_25_a_clock_that_is_set_back_does_not_hide_a_freeze() -> None:
+    fleet = Fleet()
+    fleet.beat = fleet.attest()
+    fleet.reconcile()
+    fleet.now -= 10_000
+    fleet.reconcile()
+    assert "clock is 10000 s behind the newest heartbeat" in fleet.reconciler.stale(fleet.now)
+    with without(heartbeat, "if last - now > AHEAD_S:", "if False:"):
+        assert fleet.reconciler.stale(fleet.now) == "", "without the guard it would be fresh for hours"
+
+
+def test_attack_25_a_process_that_starts_with_the_clock_set_back_says_so() -> None:
+    fleet = Fleet()
+    fleet.beat = fleet.attest()
+    fleet.mirror.tip = fleet.tip
+    fleet.reconcile()
+    again = Freshness(REF, STALE_S, fleet.now - 10_000)
+    policy = load_policy(fleet.repo, fleet.repo.tree(fleet.repo.files[fleet.tip]))
+    again.take([fleet.beat], policy, fleet.now - 10_000)
+    good = fleet.repo.verify(fleet.tip).trusted.good
+    assert good is not None
+    again.look(good, good.time, fleet.now - 10_000)
+    assert again.newest is None
+    assert "it lies 10000 s ahead of this machine's clock" in again.alarms[0]
+    assert f"{good.commit[:10]} lies 9940 s ahead of this machine's clock" in again.alarms[1]
+
+
+def test_attack_16_a_hub_that_stands_still_while_git_moves_on_is_an_alarm_after_a_minute() -> None:
+    fleet = Fleet()
+    fleet.hub_tip = fleet.tip
+    fleet.reconcile()
+    withheld, fleet.mirror.tip = fleet.tip, fleet.commit(2)
+    fleet.reconcile()
+    assert fleet.reconciler.notes == (), "the hub has a minute to follow"
+    fleet.now += 40
+    fleet.mirror.tip = fleet.commit(3)
+    fleet.reconcile()
+    fleet.now += 30
+    fleet.reconcile()
+    assert fleet.reconciler.notes == (f"Git shows {fleet.tip[:10]}, the hub {withheld[:10]}, for 70 s: is the hub withholding?",)
+    fleet.hub_tip = fleet.tip
+    fleet.reconcile()
+    assert fleet.reconciler.notes == ()
+
+
+def test_attack_16_a_hub_that_shows_another_history_than_git_is_an_alarm() -> None:
+    fleet = Fleet()
+    fleet.reconcile()
+    fleet.hub_tip = fleet.repo.commit({BASE: b"a: 9\n"}, on=(fleet.tip,), by=BO)
+    fleet.mirror.tip = fleet.commit(2)
+    fleet.reconcile()
+    fleet.now += 61
+    fleet.reconcile()
+    assert "two histories" in fleet.reconciler.notes[0]
+
+
+def test_a_heartbeat_that_does_not_count_is_told_once_in_the_log_and_stays_in_the_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fleet = Fleet()
+    fleet.beat = fleet.attest(by=BO)
+    fleet.reconcile()
+    fleet.reconcile()
+    assert "nobody of the role `timestamp` signed it" in fleet.reconciler.notes[0]
+    assert caplog.text.count("nobody of the role") == 1
 
 
 def test_a_walk_of_the_same_chain_never_depends_on_heartbeats() -> None:

@@ -99,19 +99,24 @@ class Offer(google.protobuf.message.Message):
     TIP_FIELD_NUMBER: builtins.int
     PACK_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
+    STATEMENT_FIELD_NUMBER: builtins.int
     tip: builtins.str
+    """in a heartbeat: what the hub shows, for comparison with what Git shows"""
     pack: builtins.bytes
     """thin against what the client has, or empty: ask for objects"""
     heartbeat: builtins.bool
     """nothing new: the stream is alive"""
+    statement: builtins.bytes
+    """in a heartbeat: the newest signed one (livecfg-heartbeat@v1), or empty"""
     def __init__(
         self,
         *,
         tip: builtins.str = ...,
         pack: builtins.bytes = ...,
         heartbeat: builtins.bool = ...,
+        statement: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "pack", b"pack", "tip", b"tip"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "pack", b"pack", "statement", b"statement", "tip", b"tip"]) -> None: ...
 
 global___Offer = Offer
 

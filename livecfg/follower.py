@@ -358,7 +358,7 @@ class Follower(Generic[M]):
 
     def _wait(self) -> None:
         """Sleep until woken, until the next poll is due, or until there is something for the fetcher to do, or to become."""
-        began, jitter = time.monotonic(), random.random()  # noqa: S311 - jitter
+        began, jitter = min(time.monotonic(), self._link.asked_s()), random.random()  # noqa: S311 - jitter
         while not self._stopping.is_set():
             left = began + self._delay_s(jitter) - time.monotonic()  # anew: a stream that ends brings the next poll forward
             if left <= 0:

@@ -41,6 +41,10 @@ class Link(ABC):
         """Whether a process of this host met an object that is missing or corrupt: the fetcher mends it in its next round."""
         return False
 
+    def asked_s(self) -> float:
+        """When the source was last asked by this process, by the monotonic clock; what others brought does not put that off."""
+        return math.inf
+
     def answered(self, at_s: float) -> None:  # noqa: B027 - as above
         """Let the host's other processes know that the source answered this one, at that time of the monotonic clock."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -169,7 +170,7 @@ class MirrorLink(Link):
 
     def warm(self) -> None:
         """Import what the thread will use; with a hub grpc too: any process may have to take the stream over."""
-        warm(hub=bool(self._set_up.hub))
+        warm(hub=bool(self._set_up.hub), ssh=self._source.scheme == "ssh")
         _version()  # it imports, too
 
     @property
@@ -237,6 +238,10 @@ class MirrorLink(Link):
     def is_damaged(self) -> bool:
         """Whether a process of this host complained about the mirror."""
         return self._mirror.is_damaged
+
+    def asked_s(self) -> float:
+        """When this process last asked the remote; a process that only follows the mirror asks nobody."""
+        return self._mirror.asked_s if self.is_fetcher else math.inf
 
     def answered(self, at_s: float) -> None:
         """Write the time into a file beside the mirror; where that cannot be, other processes fetch for themselves anyway."""

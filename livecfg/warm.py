@@ -26,12 +26,13 @@ _LATE = (
     "encodings.idna",
     "encodings.latin_1",
 )
+_LATE_SSH = ("livecfg.git.fallback",)  # servers that do not let the wish for version 2 through, as OpenSSH comes, speak version 0
 _LATE_TREE = ("livecfg.git.treewatch",)
 _LATE_HUB = ("grpc", "livecfg.hub.link", "livecfg.hub.report", "livecfg.hub._pb.hub_pb2")
 
 
-def warm(*, hub: bool = False, tree: bool = False) -> None:
-    """Import it all; with a hub grpc too, for a working tree its watcher."""
-    for name in (*_LATE, *(_LATE_HUB if hub else ()), *(_LATE_TREE if tree else ())):
+def warm(*, hub: bool = False, tree: bool = False, ssh: bool = False) -> None:
+    """Import it all; with a hub grpc too, for a working tree its watcher, for ssh the older protocols."""
+    for name in (*_LATE, *(_LATE_HUB if hub else ()), *(_LATE_TREE if tree else ()), *(_LATE_SSH if ssh else ())):
         with suppress(ImportError):  # yaml.cyaml: PyYAML without libyaml; pyrage: an extra
             import_module(name)

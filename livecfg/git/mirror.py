@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 _MISSED_MOST = 1000
 SILENT_S = 30.0
 """After so long without a sign of life from the fetcher the others ask for themselves; it shows one every 10 s."""
+
+ASK_AT_LEAST_S = 300.0
+"""So often the remote is asked, whatever is offered meanwhile: a hub that goes on offering must not hide what Git has."""
 
 _inherited: list[object] = []
 
@@ -69,6 +73,8 @@ class Mirror:
         self._maintenance = maintain.Maintenance(self._store.path, self._limits.object_bytes)
         self._offered = False
         self._moves = 0
+        self.asked_s = time.monotonic()
+        """When this process last asked the remote, by the monotonic clock; at the start, when it began."""
 
     # -- life -------------------------------------------------------------------------------------------------------------
 
@@ -202,7 +208,7 @@ class Mirror:
 
     def _take_offer(self, since: str | None) -> bool:
         offered, self._offered = self._offered, False
-        return offered and self.tip() != since
+        return offered and self.tip() != since and time.monotonic() - self.asked_s < ASK_AT_LEAST_S
 
     def _write_leftovers(self) -> None:
         if not self._writing.acquire(blocking=False):
@@ -217,6 +223,7 @@ class Mirror:
     def _download(self) -> None:
         """One conversation with the remote. It holds no lock, so that a pushed pack need not wait for a slow remote."""
         moves = self._moves
+        self.asked_s = time.monotonic()
         found = self._upstream.ask(self.tip(), self._intake)
         if found is not None:
             with self._lock:

@@ -194,6 +194,37 @@ def test_a_pack_of_garbage_from_a_hub_is_dropped(repo: ConfigRepo, tmp_path: Pat
         assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
 
 
+def test_a_hub_that_goes_on_offering_what_nobody_signed_does_not_keep_a_host_from_asking_git(
+    repo: ConfigRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livecfg.git.mirror.ASK_AT_LEAST_S", 1.0)
+    good = repo.tip()
+    forged = [repo.commit({BASE: f"timeout_ms: {n}\n"}, signed=False) for n in range(3)]
+    packs = {tip: git_pack(repo, tip, good) for tip in forged}
+    repo.reset(good)
+    with GitHttpServer(repo.path) as server, live_config(repo, server.url(repo.remote_path), tmp_path / "a", "") as live:
+        wanted, stop = set_timeout(repo, 77), threading.Event()
+
+        def lie() -> None:
+            while not stop.wait(0.02):
+                for tip, pack in packs.items():
+                    live._follower()._link._offer(tip, pack)  # type: ignore[attr-defined]
+
+        liar = threading.Thread(target=lie)
+        liar.start()
+        try:
+            assert live.wait_for(wanted, 20).config.timeout_ms == 77
+        finally:
+            stop.set()
+            liar.join()
+
+
+def git_pack(repo: ConfigRepo, tip: str, have: str) -> bytes:
+    """The objects of `tip` that `have` lacks, packed by git."""
+    command = ["git", "-C", str(repo.work), "pack-objects", "--revs", "--stdout", "-q"]
+    return subprocess.run(command, input=f"{tip}\n^{have}\n".encode(), capture_output=True, check=True).stdout
+
+
 def test_a_hub_of_another_repository_is_not_followed(hub: Hub) -> None:
     offers: list[str] = []
     link = HubLink(hub.address, repo_id="0" * 32, ref="main", have=str, offer=lambda tip, _: offers.append(tip))

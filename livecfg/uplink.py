@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 _REPORT_EVERY_S = 10.0
+_DEAD_SENT_S = 30.0
 _SETTLE_S = 0.05
 
 
@@ -167,6 +168,7 @@ class MirrorLink(Link):
         self._started_at = time.time()
         self._last: tuple[float, bytes] = (0.0, b"")
         self._attested = ""
+        self._dead: dict[str, float] = {}
 
     def warm(self) -> None:
         """Import what the thread will use; with a hub grpc too: any process may have to take the stream over."""
@@ -327,7 +329,7 @@ class MirrorLink(Link):
             self._last = (now, data)
 
     def _host_reports(self) -> list[dict[str, Any]]:
-        """Every report of the host; those of dead processes are sent a last time and removed."""
+        """Every report of the host; those of dead processes go along for half a minute, so that the hub has their last counts."""
         found = []
         for boot, data in self._mirror.reports.read().items():
             try:
@@ -336,8 +338,12 @@ class MirrorLink(Link):
             except (ValueError, KeyError, TypeError):
                 continue
             found.append(report | {"alive": alive})
-            if not alive:
+            if alive:
+                continue
+            died_at = self._dead.setdefault(boot, time.monotonic())
+            if self.hub_state == "streaming" and time.monotonic() - died_at > _DEAD_SENT_S:
                 self._mirror.reports.remove(boot)
+                del self._dead[boot]
         return found
 
     # --- the end ------------------------------------------------------------------------------------------------------

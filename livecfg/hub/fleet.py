@@ -65,9 +65,9 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._known)
 
-    def take(self, report: hub_pb2.Report, host: Host, now: float) -> None:
-        """Take a host's report: of its own processes only, and only of the service its credential may speak for."""
-        boots = set()
+    def take(self, report: hub_pb2.Report, host: Host, now: float) -> list[hub_pb2.Process]:
+        """Take a host's report: of its own processes only, and only of the service its credential may speak for; gives those."""
+        boots, taken = set(), []
         for process in report.processes[:_PROCESSES_MOST]:
             clean(process)
             if not self._may_report(process, host):
@@ -75,6 +75,7 @@ class Fleet:
                 continue
             process.host, process.credential, process.seen_at = host.name, host.credential.name, now
             boots.add(process.boot)
+            taken.append(process)
             self._speaker[process.boot] = host
             if process.alive and process.condition != "STOPPED":
                 self._known[process.boot] = process
@@ -85,6 +86,7 @@ class Fleet:
         self._dirty |= boots | host.boots
         host.boots = boots
         self.touch()
+        return taken
 
     def _may_report(self, process: hub_pb2.Process, host: Host) -> bool:
         if host.credential.service not in {"", process.service}:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PROCESSES, _TEXT, _REFUSALS = 1000, 500, 20
+_COUNTS_BYTES = 3 << 20  # of the 4 MiB of a message
 
 
 def to_report(processes: list[dict[str, Any]]) -> hub_pb2.Report:
@@ -24,7 +25,31 @@ def to_report(processes: list[dict[str, Any]]) -> hub_pb2.Report:
             report.processes.append(_process(content))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.warning("left a malformed report out: %s", type(error).__name__)  # another program wrote into the folder
+            continue
+        if report.ByteSize() < _COUNTS_BYTES:
+            report.counts.extend(_counts(content))
+        else:
+            log.warning("the reports of this host are too large: one goes without its counts")
     return report
+
+
+def _counts(content: dict[str, Any]) -> list[hub_pb2.ArmCounts]:
+    found = []
+    rows = content.get("exposures")
+    for row in rows if isinstance(rows, list) else []:
+        try:
+            made = hub_pb2.ArmCounts(
+                boot=text(content["boot"]),
+                units=row["units"],
+                observations=row.get("observations", ()),
+                sums=row.get("sums", ()),
+            )
+            for name in ("kind", "name", "phase", "arm", "metric"):
+                setattr(made, name, text(row[name]))
+            found.append(made)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("left malformed counts out: %s", type(error).__name__)
+    return found
 
 
 def _process(content: dict[str, Any]) -> hub_pb2.Process:

@@ -22,6 +22,7 @@ from livecfg.hub.access import Access, Credential, Role
 from livecfg.hub.fleet import Fleet, Host
 from livecfg.hub.offers import BusyError, Offers, Packer
 from livecfg.hub.report import text
+from livecfg.hub.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,6 +52,7 @@ class HubService:
 
     def __init__(self, packer: Packer, store: Store, repo_id: str, ref: str, access: Access | None = None) -> None:
         self.fleet = Fleet(store)
+        self.tally = Tally(store)
         self.tip = hub_pb2.Commit(ref=ref)
         self.refusals: list[hub_pb2.Refusal] = []
         self.draining = False
@@ -102,6 +104,7 @@ class HubService:
     async def flush(self) -> None:
         """Write what changed to the store."""
         await self.fleet.flush(time.time())
+        await self.tally.flush(time.time())
 
     def drain(self) -> None:
         """End every stream soon; clients come back to whoever is there."""
@@ -112,16 +115,18 @@ class HubService:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Give the handlers as grpc wants them; offers and replies are already bytes."""
-        from_host, objects, fleet = (
+        from_host, objects, fleet, counts = (
             hub_pb2.FromHost.FromString,
             hub_pb2.ObjectsRequest.FromString,
             hub_pb2.FleetRequest.FromString,
+            hub_pb2.CountsRequest.FromString,
         )
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Follow": grpc.stream_stream_rpc_method_handler(self.follow, from_host),
             "GetObjects": grpc.unary_stream_rpc_method_handler(self.get_objects, objects),
             "Fleet": grpc.unary_unary_rpc_method_handler(self.ask_fleet, fleet),
             "WatchFleet": grpc.unary_stream_rpc_method_handler(self.watch_fleet, fleet),
+            "Counts": grpc.unary_unary_rpc_method_handler(self.ask_counts, counts),
         }
         return grpc.method_handlers_generic_handler(wire.SERVICE, methods)
 
@@ -220,7 +225,8 @@ class HubService:
                 kind = message.WhichOneof("message")
                 if kind == "report":
                     self.counts["reports"] += 1
-                    self.fleet.take(message.report, host, time.time())
+                    now = time.time()
+                    self.tally.take(message.report, self.fleet.take(message.report, host, now), now)
                 elif kind == "have":
                     host.answer(message.have.commit)
         finally:
@@ -267,6 +273,15 @@ class HubService:
             changed = self.fleet.changed
             yield self._reply(request, credential)
             await changed.wait()
+
+    async def ask_counts(self, request: hub_pb2.CountsRequest, context: Any) -> bytes:
+        """Give what was counted of a split or an experiment."""
+        credential = await self._admit(context, "viewer")
+        if credential.service not in {"", request.service}:
+            if request.service:
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this credential may not see that service")
+            request.service = credential.service
+        return hub_pb2.CountsReply(counts=await self.tally.ask(request, time.time())).SerializeToString()
 
     def _reply(self, request: hub_pb2.FleetRequest, credential: Credential) -> bytes:
         found = self.fleet.find(request.service, request.env, credential)

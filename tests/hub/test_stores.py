@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sqlite3
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from livecfg.errors import LivecfgError
@@ -67,6 +69,68 @@ def test_a_batch_is_stored_whole(url: str) -> None:
     store.put([process(f"{n:016x}") for n in range(1000)])
     assert len(store.all()) == 1000
     store.close()
+
+
+def counts(boot: str, n: int, *, name: str = "copy", arm: str = "short", at: float = 5.0) -> hub_pb2.ArmCounts:
+    row = hub_pb2.ArmCounts(boot=boot, service="checkout", env="prod", kind="experiment", name=name, phase="0" * 16, arm=arm)
+    row.units.extend([n, 0, 1])
+    row.at = at
+    return row
+
+
+def test_counts_are_merged_by_maximum_and_stay_when_the_store_is_opened_anew(url: str) -> None:
+    store = open_store(url)
+    store.forget_counts(1e12)
+    store.put_counts([counts("a", 5), counts("b", 1), counts("a", 2, arm="long"), counts("a", 9, name="other")])
+    store.put_counts([counts("a", 3), counts("b", 4)])  # one late, one newer
+    store.put([process("a")])
+    store.remove(["a", "b"])  # the processes are gone
+    store.close()
+    again = open_store(url)
+    assert again.counts("experiment", "copy") == [counts("a", 2, arm="long"), counts("a", 5), counts("b", 4)]
+    assert again.counts("split", "copy") == []
+    again.close()
+
+
+def test_counts_that_nobody_reports_any_more_are_forgotten_in_the_end(url: str) -> None:
+    store = open_store(url)
+    store.forget_counts(1e12)
+    store.put_counts([counts("old", 1, at=5.0), counts("new", 1, at=7.0)])
+    store.forget_counts(6.0)
+    assert store.counts("experiment", "copy") == [counts("new", 1, at=7.0)]
+    store.close()
+
+
+def test_a_database_of_before_counts_is_brought_forward_and_keeps_its_processes(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    old = sqlite3.connect(path)
+    old.executescript("""
+        CREATE TABLE livecfg_hub_schema (version INTEGER NOT NULL);
+        CREATE TABLE livecfg_hub_processes (boot TEXT PRIMARY KEY, seen_at DOUBLE PRECISION NOT NULL, report BLOB NOT NULL);
+    """)
+    old.execute("INSERT INTO livecfg_hub_processes VALUES (?, ?, ?)", ("a", 1.5, process("a").SerializeToString()))
+    old.commit()
+    old.close()
+    store = open_store(f"sqlite:///{path}")
+    assert store.all() == [process("a")]
+    store.put_counts([counts("a", 5)])
+    store.close()
+    store = open_store(f"sqlite:///{path}")  # once more: nothing is left to do
+    assert store.counts("experiment", "copy") == [counts("a", 5)]
+    store.close()
+
+
+def test_a_database_of_a_newer_livecfg_is_refused_and_left_as_it_is(url: str) -> None:
+    open_store(url).close()
+    database: Any = sqlite3.connect(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else psycopg.connect(url)
+    database.execute("INSERT INTO livecfg_hub_schema VALUES (99)")
+    database.commit()
+    with pytest.raises(LivecfgError, match="version 99, made by a newer livecfg"):
+        open_store(url)
+    database.execute("DELETE FROM livecfg_hub_schema WHERE version = 99")
+    database.commit()
+    database.close()
+    open_store(url).close()
 
 
 @pytest.mark.parametrize(

@@ -125,18 +125,90 @@ class Report(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     PROCESSES_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
     @property
     def processes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Process]:
         """every process of the host"""
+
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ArmCounts]:
+        """of these processes"""
 
     def __init__(
         self,
         *,
         processes: collections.abc.Iterable[global___Process] | None = ...,
+        counts: collections.abc.Iterable[global___ArmCounts] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["processes", b"processes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "processes", b"processes"]) -> None: ...
 
 global___Report = Report
+
+@typing.final
+class ArmCounts(google.protobuf.message.Message):
+    """Of one arm of a split or experiment: its exposures, or one metric. Counts only grow; each stands for a group of units."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOOT_FIELD_NUMBER: builtins.int
+    SERVICE_FIELD_NUMBER: builtins.int
+    ENV_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    PHASE_FIELD_NUMBER: builtins.int
+    ARM_FIELD_NUMBER: builtins.int
+    METRIC_FIELD_NUMBER: builtins.int
+    UNITS_FIELD_NUMBER: builtins.int
+    OBSERVATIONS_FIELD_NUMBER: builtins.int
+    SUMS_FIELD_NUMBER: builtins.int
+    PROCESSES_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    boot: builtins.str
+    """of the process that counted; empty where several were added"""
+    service: builtins.str
+    """set by the hub, as the next"""
+    env: builtins.str
+    kind: builtins.str
+    """split or experiment"""
+    name: builtins.str
+    phase: builtins.str
+    """16 hex digits: another one after an edit that moves units or changes an arm"""
+    arm: builtins.str
+    """empty: outcomes of units that were shown no arm there; only `units` is set"""
+    metric: builtins.str
+    """empty: the exposures themselves; only `units` is set"""
+    processes: builtins.int
+    """how many were added"""
+    at: builtins.float
+    """Unix seconds of the newest report; set by the hub"""
+    @property
+    def units(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """units exposed, or with an event of the metric"""
+
+    @property
+    def observations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    @property
+    def sums(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        boot: builtins.str = ...,
+        service: builtins.str = ...,
+        env: builtins.str = ...,
+        kind: builtins.str = ...,
+        name: builtins.str = ...,
+        phase: builtins.str = ...,
+        arm: builtins.str = ...,
+        metric: builtins.str = ...,
+        units: collections.abc.Iterable[builtins.int] | None = ...,
+        observations: collections.abc.Iterable[builtins.int] | None = ...,
+        sums: collections.abc.Iterable[builtins.float] | None = ...,
+        processes: builtins.int = ...,
+        at: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["arm", b"arm", "at", b"at", "boot", b"boot", "env", b"env", "kind", b"kind", "metric", b"metric", "name", b"name", "observations", b"observations", "phase", b"phase", "processes", b"processes", "service", b"service", "sums", b"sums", "units", b"units"]) -> None: ...
+
+global___ArmCounts = ArmCounts
 
 @typing.final
 class Process(google.protobuf.message.Message):
@@ -393,3 +465,44 @@ class FleetReply(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["processes", b"processes", "refusals", b"refusals", "tip", b"tip"]) -> None: ...
 
 global___FleetReply = FleetReply
+
+@typing.final
+class CountsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    SERVICE_FIELD_NUMBER: builtins.int
+    ENV_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    name: builtins.str
+    service: builtins.str
+    """empty: all, as the next"""
+    env: builtins.str
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        name: builtins.str = ...,
+        service: builtins.str = ...,
+        env: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["env", b"env", "kind", b"kind", "name", b"name", "service", b"service"]) -> None: ...
+
+global___CountsRequest = CountsRequest
+
+@typing.final
+class CountsReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ArmCounts]: ...
+    def __init__(
+        self,
+        *,
+        counts: collections.abc.Iterable[global___ArmCounts] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts"]) -> None: ...
+
+global___CountsReply = CountsReply

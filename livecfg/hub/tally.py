@@ -1,0 +1,114 @@
+"""Tally: what every process counted of splits and experiments, kept in the store, added up for whoever asks.
+
+A row is one arm's exposures, or one metric of it, of one process. Rows only grow; of two reports of a row the larger is the
+newer. Nothing in them names a unit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from livecfg.flags.statistics import GROUPS, Sums
+from livecfg.hub._pb import hub_pb2
+from livecfg.hub.report import clean
+from livecfg.hub.stores import events_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from livecfg.hub.stores import Store
+
+_ROWS_MOST = 20_000
+_WRITTEN_MOST = 200_000
+_COUNT_MOST = 1 << 53
+KEPT_S = 400 * 86_400.0
+"""Counts that nobody reported for so long are forgotten."""
+_FORGET_EVERY_S = 3_600.0
+
+_Key = tuple[str, ...]
+
+
+class Tally:
+    """The rows that the store does not have yet; the rest is in the store. Lives on the event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: dict[_Key, hub_pb2.ArmCounts] = {}
+        self._written: dict[_Key, int] = {}
+        self._forgot_at = 0.0
+        self._lock = asyncio.Lock()
+        self.rejected = 0
+
+    def take(self, report: hub_pb2.Report, processes: Iterable[hub_pb2.Process], now: float) -> None:
+        """Take the counts of a report, of those processes that the host may speak for."""
+        speakers = {process.boot: process for process in processes}
+        for row in report.counts[:_ROWS_MOST]:
+            clean(row)
+            process = speakers.get(row.boot)
+            if process is None or not _is_sound(row):
+                self.rejected += 1
+                continue
+            row.service, row.env, row.at, row.processes = process.service, process.env, now, 1
+            key = (row.kind, row.name, row.boot, row.phase, row.arm, row.metric)
+            known = self._pending.get(key)
+            if events_of(row) > (events_of(known) if known is not None else self._written.get(key, 0)):
+                self._pending[key] = row
+
+    async def flush(self, now: float) -> None:
+        """Write what is new, off the loop. What the store raises comes through; nothing is lost, the next flush tries again."""
+        async with self._lock:
+            if now - self._forgot_at > _FORGET_EVERY_S:
+                self._forgot_at = now
+                await asyncio.to_thread(self._store.forget_counts, now - KEPT_S)
+            rows, self._pending = self._pending, {}
+            if not rows:
+                return
+            try:
+                await asyncio.to_thread(self._store.put_counts, rows.values())
+            except BaseException:
+                self._pending = rows | self._pending
+                raise
+            if len(self._written) > _WRITTEN_MOST:
+                self._written.clear()  # rows that are reported again are written again, no more
+            self._written |= {key: events_of(row) for key, row in rows.items()}
+
+    async def ask(self, request: hub_pb2.CountsRequest, now: float) -> list[hub_pb2.ArmCounts]:
+        """Give the rows of a split or an experiment, those of all processes of a service and env added."""
+        await self.flush(now)
+        rows = await asyncio.to_thread(self._store.counts, request.kind, request.name)
+        return added(r for r in rows if request.service in {"", r.service} and request.env in {"", r.env})
+
+
+def added(rows: Iterable[hub_pb2.ArmCounts]) -> list[hub_pb2.ArmCounts]:
+    """Add the rows of processes of one service and env."""
+    totals: dict[_Key, tuple[Sums, hub_pb2.ArmCounts]] = {}
+    for row in rows:
+        key = (row.service, row.env, row.kind, row.name, row.phase, row.arm, row.metric)
+        if key not in totals:
+            names = dict(zip(("service", "env", "kind", "name", "phase", "arm", "metric"), key, strict=True))
+            totals[key] = (Sums(), hub_pb2.ArmCounts(**names))  # type: ignore[arg-type]  # all of them texts
+        sums, total = totals[key]
+        sums += Sums(row.units, row.observations, row.sums)
+        total.processes += 1
+        total.at = max(total.at, row.at)
+    for sums, total in totals.values():
+        total.units.extend(sums.units)
+        if total.metric:
+            total.observations.extend(sums.observations)
+            total.sums.extend(sums.values)
+    return [total for _, total in totals.values()]
+
+
+def _is_sound(row: hub_pb2.ArmCounts) -> bool:
+    """Whether a row can be what livecfg counts: whoever sent it is not trusted."""
+    counts = [*row.units, *row.observations]
+    lengths = {len(row.units), len(row.observations), len(row.sums)}
+    return (
+        row.kind in {"split", "experiment"}
+        and bool(row.name)
+        and max(lengths) <= GROUPS
+        and all(0 <= n < _COUNT_MOST for n in counts)
+        and all(map(math.isfinite, row.sums))
+    )

@@ -1,0 +1,140 @@
+"""What processes count, on its way to the hub's store and back: merged by maximum, bound to who reports, never trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from livecfg.exposures import Exposures
+from livecfg.flags.assignment import Assignment, Key
+from livecfg.hub._pb import hub_pb2
+from livecfg.hub.access import ANYBODY, Credential
+from livecfg.hub.fleet import Fleet, Host
+from livecfg.hub.report import to_report
+from livecfg.hub.stores import SqliteStore
+from livecfg.hub.tally import Tally
+from livecfg.revision import Revision
+
+COPY = Assignment(Key("experiment", "copy", "0" * 16), ("targetingKey",), {}, frozenset(("paid",)))
+ASKED = hub_pb2.CountsRequest(kind="experiment", name="copy")
+
+
+def content(boot: str, exposures: Any, **more: Any) -> dict[str, Any]:
+    return {"boot": boot, "pid": 7, "service": "checkout", "env": "prod", "condition": "READY", "exposures": exposures} | more
+
+
+def counted(units: int, paid: int) -> list[dict[str, Any]]:
+    log = Exposures()
+    for i in range(units):
+        log.expose(COPY, "short", f"u{i}", Revision("main", "a" * 40), "copy")
+    for i in range(paid):
+        log.outcome(COPY, "paid", 2.5, f"u{i}")
+    return log.counts()
+
+
+class Hub:
+    """Fleet and tally as the service joins them."""
+
+    def __init__(self, store: SqliteStore | None = None) -> None:
+        self.store = store or SqliteStore("sqlite://")
+        self.fleet = Fleet(self.store)
+        self.tally = Tally(self.store)
+        self.host = Host(ANYBODY, "host-1", "")
+
+    def report(self, *contents: dict[str, Any], host: Host | None = None, now: float = 100.0) -> None:
+        message = hub_pb2.Report.FromString(to_report(list(contents)).SerializeToString())
+        self.tally.take(message, self.fleet.take(message, host or self.host, now), now)
+
+    def ask(self, request: hub_pb2.CountsRequest = ASKED) -> dict[tuple[str, str], tuple[int, int, float, int]]:
+        """Units, observations, sum and processes by arm and metric."""
+        rows = asyncio.run(self.tally.ask(request, 100.0))
+        return {(r.arm, r.metric): (sum(r.units), sum(r.observations), sum(r.sums), r.processes) for r in rows}
+
+
+def test_what_processes_count_is_added_and_a_report_that_comes_twice_late_or_in_disorder_changes_nothing() -> None:
+    hub = Hub()
+    early, late = content("a", counted(10, 2)), content("a", counted(30, 5))
+    for report in (early, late, late, early):
+        hub.report(report, content("b", counted(7, 1)))
+    assert hub.ask() == {("short", ""): (37, 0, 0, 2), ("short", "paid"): (6, 6, 15.0, 2)}
+    hub.report(early, content("b", counted(7, 1)))  # after it was written
+    assert hub.ask()["short", ""][0] == 37
+
+
+def test_counts_stay_when_the_process_and_the_hub_are_gone() -> None:
+    hub = Hub()
+    hub.report(content("a", counted(10, 2)))
+    hub.report(content("a", counted(12, 2), alive=False), content("b", counted(1, 0)))
+    hub.fleet.lost(hub.host)
+    hub.ask()
+    assert Hub(hub.store).ask() == {("short", ""): (13, 0, 0, 2), ("short", "paid"): (2, 2, 5.0, 1)}
+
+
+def test_a_store_that_fails_loses_nothing() -> None:
+    hub = Hub()
+    hub.report(content("a", counted(10, 2)))
+    hub.store.close()
+    with pytest.raises(Exception, match="closed"):
+        hub.ask()
+    hub.tally._store = SqliteStore("sqlite://")
+    assert hub.ask()["short", ""] == (10, 0, 0, 1)
+
+
+def test_only_the_speaker_of_a_process_counts_for_it() -> None:
+    hub = Hub()
+    hub.report(content("a", counted(10, 0)))
+    other = Host(Credential("mallory", frozenset(("agent",)), "search"), "host-2", "")
+    hub.report(content("a", counted(1000, 0)), host=other)
+    hub.report(content("c", counted(1000, 0)), host=other)  # of another service than the credential may speak for
+    message = to_report([content("d", counted(1, 0))])
+    message.counts[0].boot = "a"  # in the report of another process
+    hub.tally.take(message, hub.fleet.take(message, hub.host, 100.0), 100.0)
+    assert hub.ask() == {("short", ""): (10, 0, 0, 1)}
+    assert hub.tally.rejected == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "flag"},
+        {"name": ""},
+        {"units": [-1]},
+        {"units": [1] * 65},
+        {"sums": [math.nan]},
+        {"sums": [math.inf]},
+        {"observations": [1 << 60]},
+    ],
+)
+def test_counts_that_nobody_can_have_counted_are_rejected(change: dict[str, Any]) -> None:
+    hub = Hub()
+    hub.report(content("a", [counted(3, 0)[0] | change]))
+    assert hub.tally.rejected == 1
+
+
+@pytest.mark.parametrize(
+    "rows", [[{"kind": "experiment"}], ["x"], [{"units": "many"}], [None], 7, [counted(1, 0)[0] | {"units": ["x"]}]]
+)
+def test_a_malformed_row_of_another_program_leaves_the_rest_of_the_report(rows: Any) -> None:
+    report = to_report([content("a", rows), content("b", counted(1, 0))])
+    assert [p.boot for p in report.processes] == ["a", "b"]
+    assert [c.boot for c in report.counts] == ["b"]
+
+
+def test_a_report_stays_below_what_a_message_may_have() -> None:
+    rows = [row | {"units": [1 << 40] * 64} for row in counted(1, 0)] * 300
+    report = to_report([content(f"{n:016x}", rows) for n in range(200)])
+    assert len(report.processes) == 200
+    assert report.ByteSize() < 4 << 20
+
+
+def test_what_is_asked_for_is_narrowed_by_service_and_env() -> None:
+    hub = Hub()
+    hub.report(content("a", counted(1, 0)), content("b", counted(2, 0), env="dev"), content("c", counted(4, 0), service="search"))
+    asked = hub_pb2.CountsRequest(kind="experiment", name="copy", service="checkout")
+    rows = asyncio.run(hub.tally.ask(asked, 100.0))
+    assert sorted((r.service, r.env, sum(r.units)) for r in rows) == [("checkout", "dev", 2), ("checkout", "prod", 1)]
+    asked.env = "dev"
+    assert hub.ask(asked) == {("short", ""): (2, 0, 0, 1)}

@@ -162,7 +162,7 @@ class MirrorLink(Link):
         self._answered = self._mirror.folder / "answered"
         self._disk = WriteBack(self._mirror)
         self._heartbeats = HostStatement(self._mirror.folder, self._source, REF, lambda: self.asks)
-        self._watcher: Watcher | None = None
+        self._watchers: tuple[Watcher, ...] = ()
         self._hub: HubLink | None = None
         self._wake: Callable[[], None] = lambda: None
         self._started_at = time.time()
@@ -201,8 +201,8 @@ class MirrorLink(Link):
         root = read_trusted_root(self._set_up.trusted_root)
         process = self._set_up.process
         self._mirror.open()
-        if self._watcher is None:
-            self._watcher = Watcher(self._watched(), wake, held=self._mirror.election.path).start()
+        if not self._watchers:
+            self._watchers = self._watch()
         self._connect_hub(root)
         return Reconciler(
             self._disk,
@@ -218,14 +218,21 @@ class MirrorLink(Link):
             strict_heartbeat=self._set_up.strict_heartbeat,
         )
 
-    def _watched(self) -> list[Path]:
-        """The mirror's tip, and the refs of a remote that is a folder of this host."""
-        watched = [self._mirror.watched]
-        if self._source.scheme == "file":
-            remote = Path(self._source.url.removeprefix("file://"))
-            folders = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
-            watched += [f / "refs" / "heads" / Path(self._source.ref).parent for f in folders] + folders
-        return watched + [self._heartbeats.folder] * self._set_up.strict_heartbeat
+    def _watch(self) -> tuple[Watcher, ...]:
+        """Watch the mirror, and the refs of a remote that is a folder of this host."""
+        folders = [self._mirror.watched] + [self._heartbeats.folder] * self._set_up.strict_heartbeat
+        mirror = Watcher(folders, self._mirror_changed, held=self._mirror.election.path).start()
+        if self._source.scheme != "file":
+            return (mirror,)
+        remote = Path(self._source.url.removeprefix("file://"))
+        found = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
+        refs = [f / "refs" / "heads" / Path(self._source.ref).parent for f in found]
+        return mirror, Watcher([*refs, *found], self._wake).start()
+
+    def _mirror_changed(self) -> None:
+        """Look at what the fetcher brought. As the fetcher it was this process: every offer would become a question to Git."""
+        if not self.is_fetcher:
+            self._wake()
 
     def elect(self) -> bool:
         """Try to become the fetcher; connect to the hub when that works out."""
@@ -353,9 +360,9 @@ class MirrorLink(Link):
         if self._hub is not None:
             self._hub.close()
             self._hub = None
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher = None
+        for watcher in self._watchers:
+            watcher.stop()
+        self._watchers = ()
         self._heartbeats.close()
         self._disk.close()
         self._mirror.close()

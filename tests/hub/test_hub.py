@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
-from livecfg import Condition, GitSource, LiveConfig
+from livecfg import Condition, GitSource, LiveConfig, Snapshot
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.access import ANYBODY, Credential
 from livecfg.hub.fleet import Fleet, Host
@@ -100,7 +101,7 @@ def hub(repo: ConfigRepo, tmp_path: Path) -> Iterator[Hub]:
     hub.stop()
 
 
-def live_config(repo: ConfigRepo, url: str, home: Path, hub: str) -> LiveConfig[Config]:
+def live_config(repo: ConfigRepo, url: str, home: Path, hub: str, poll_s: float = 600) -> LiveConfig[Config]:
     return LiveConfig(
         Config,
         source=GitSource(url=url),
@@ -109,7 +110,7 @@ def live_config(repo: ConfigRepo, url: str, home: Path, hub: str) -> LiveConfig[
         env="prod",
         home=home,
         hub=hub,
-        poll_interval_s=600,
+        poll_interval_s=poll_s,
     )
 
 
@@ -194,29 +195,50 @@ def test_a_pack_of_garbage_from_a_hub_is_dropped(repo: ConfigRepo, tmp_path: Pat
         assert live.wait_for(set_timeout(repo, 5), 15).config.timeout_ms == 5
 
 
-def test_a_hub_that_goes_on_offering_what_nobody_signed_does_not_keep_a_host_from_asking_git(
-    repo: ConfigRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hub_that_goes_on_offering_what_nobody_signed_does_not_put_off_the_next_question_to_git(
+    repo: ConfigRepo, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("livecfg.git.mirror.ASK_AT_LEAST_S", 1.0)
     good = repo.tip()
-    forged = [repo.commit({BASE: f"timeout_ms: {n}\n"}, signed=False) for n in range(3)]
+    forged = [repo.commit({BASE: f"timeout_ms: {n}\n"}, signed=False) for n in range(2)]
     packs = {tip: git_pack(repo, tip, good) for tip in forged}
     repo.reset(good)
-    with GitHttpServer(repo.path) as server, live_config(repo, server.url(repo.remote_path), tmp_path / "a", "") as live:
-        wanted, stop = set_timeout(repo, 77), threading.Event()
+    with GitHttpServer(repo.path) as server, live_config(repo, server.url(repo.remote_path), tmp_path / "a", "", 1.5) as live:
+        wanted, applied, stop = set_timeout(repo, 77), threading.Event(), threading.Event()
 
         def lie() -> None:
-            while not stop.wait(0.02):
-                for tip, pack in packs.items():
-                    live._follower()._link._offer(tip, pack)  # type: ignore[attr-defined]
+            """One offer at a time, more often than the host would ask Git."""
+            for tip in itertools.cycle(forged):
+                live._follower()._link._offer(tip, packs[tip])  # type: ignore[attr-defined]
+                if stop.wait(0.3):
+                    return
+
+        @live.on_change()
+        def switched(_old: object, new: Snapshot[Config]) -> None:
+            if new.config.timeout_ms == 77:
+                applied.set()
 
         liar = threading.Thread(target=lie)
         liar.start()
         try:
-            assert live.wait_for(wanted, 20).config.timeout_ms == 77
+            assert applied.wait(20), live.status
         finally:
             stop.set()
             liar.join()
+        assert live.wait_for(wanted, 10).config.timeout_ms == 77
+
+
+def test_what_the_hub_brings_costs_no_question_to_git(repo: ConfigRepo, tmp_path: Path) -> None:
+    with GitHttpServer(repo.path) as server, live_config(repo, server.url(repo.remote_path), tmp_path / "a", "") as live:
+        link = live._follower()._link
+        before = len(server.requests)
+        for number in range(5):
+            have, tip = repo.remote_tip(), set_timeout(repo, 10 + number)
+            link._offer(tip, git_pack(repo, tip, have))  # type: ignore[attr-defined]
+            live.wait_for(tip)
+            stored = next((tmp_path / "a").glob("*/mirror.git/refs/livecfg/tip"))
+            wait_until(lambda path=stored, wanted=tip: path.read_text().strip() == wanted)  # type: ignore[misc]
+        threading.Event().wait(0.5)  # time to notice the last change of the mirror
+        assert server.requests[before:] == []
 
 
 def git_pack(repo: ConfigRepo, tip: str, have: str) -> bytes:

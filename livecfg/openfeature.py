@@ -13,15 +13,19 @@ while there is a verified snapshot: an old one is STALE. It does not own `live`:
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from openfeature.event import ProviderEventDetails
-from openfeature.exception import ErrorCode
+from openfeature.exception import ErrorCode, ProviderFatalError
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
+from livecfg.errors import FetchError, LivecfgError, RefusedError
+from livecfg.flags.compiled import MISMATCH, converted
+from livecfg.flags.evaluate import ErrorCode as OurErrorCode
 from livecfg.status import Condition
 
 if TYPE_CHECKING:
@@ -29,10 +33,13 @@ if TYPE_CHECKING:
 
     from openfeature.evaluation_context import EvaluationContext
     from openfeature.flag_evaluation import FlagValueType
+    from openfeature.track import TrackingEventDetails
 
     from livecfg.client import LiveConfig
     from livecfg.flags.evaluate import Evaluation
-    from livecfg.snapshot import Snapshot
+    from livecfg.snapshot import Snapshot, View
+
+log = logging.getLogger(__name__)
 
 _STALE_CHECK_S = 1.0
 _MESSAGES = {
@@ -43,12 +50,38 @@ _MESSAGES = {
 }
 
 
+def _attributes(context: EvaluationContext | None) -> dict[str, Any]:
+    """Give the context as livecfg takes it: attributes, and the unit under `targetingKey`."""
+    if context is None:
+        return {}
+    if context.targeting_key is None:
+        return dict(context.attributes)
+    return {**context.attributes, "targetingKey": context.targeting_key}
+
+
+def _drawn(view: View[Any], name: str, default: Any) -> Evaluation[Any]:
+    """Evaluate a split as a flag: its arms are the variants; one without a value gives its name. Records the exposure."""
+    snapshot = view.snapshot
+    split = snapshot.splits[name]
+    made: Evaluation[Any] = split.evaluate(view.context, snapshot.revision_text)
+    arm = made.value
+    value = split.arms[arm] if split.arms[arm] is not None else arm
+    made.value = converted(value, default)
+    if made.value is MISMATCH:
+        made.value, made.variant, made.error_code = default, None, OurErrorCode.TYPE_MISMATCH
+        return made
+    assignment = split.assignment
+    snapshot.recorder.expose(assignment, arm, assignment.unit(view.context), snapshot.revision, name)
+    return made
+
+
 class LivecfgProvider(AbstractProvider):
     """Evaluates flags of `live` for an OpenFeature client.
 
     Events: READY after the first revision and when answers come again, CONFIGURATION_CHANGED with the keys of the flags that
     differ, STALE when the remote has not answered for `max_staleness_s` (looked at once a second, when a flag is evaluated).
-    Flag metadata carries the revision under `version`.
+    Flag metadata carries the revision under `version`, what the document says (`flagSetId`), and of an experiment name and layer.
+    A split is a flag whose variants are its arms. `track` records outcomes.
     """
 
     def __init__(self, live: LiveConfig[Any], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -76,9 +109,15 @@ class LivecfgProvider(AbstractProvider):
         Raises:
             FetchError: there is none and the remote did not give one in time.
             RefusedError: there is none and the newest one is refused.
+            ProviderFatalError: the set-up of `live` is wrong, which no waiting mends.
 
         """
-        self._live.start()
+        try:
+            self._live.start()
+        except (FetchError, RefusedError):
+            raise
+        except LivecfgError as error:
+            raise ProviderFatalError(str(error)) from error
 
     # --- resolving ----------------------------------------------------------------------------------------------------
 
@@ -126,13 +165,11 @@ class LivecfgProvider(AbstractProvider):
         return made
 
     def _resolve(self, key: str, default: Any, context: EvaluationContext | None) -> FlagResolutionDetails[Any]:
-        attributes: dict[str, Any] = {}
-        if context is not None:
-            attributes |= context.attributes
-            if context.targeting_key is not None:
-                attributes["targetingKey"] = context.targeting_key
-        snapshot = self._live.current
-        made: Evaluation[Any] = snapshot.evaluate(key, default, attributes)
+        view = self._live.current.view(_attributes(context))
+        if key in view.snapshot.splits and key not in view.snapshot.flags:
+            made = _drawn(view, key, default)
+        else:
+            made = view.evaluate(key, default)
         if self._clock() >= self._check_at:
             self._look()
         metadata = {**made.flag_metadata, "version": made.revision}
@@ -140,6 +177,26 @@ class LivecfgProvider(AbstractProvider):
             return FlagResolutionDetails(made.value, None, None, made.reason.value, made.variant, metadata)
         code = made.error_code.value
         return FlagResolutionDetails(made.value, ErrorCode(code), _MESSAGES[code], Reason.ERROR, None, metadata)
+
+    # --- tracking -----------------------------------------------------------------------------------------------------
+
+    def track(
+        self,
+        tracking_event_name: str,
+        evaluation_context: EvaluationContext | None = None,
+        tracking_event_details: TrackingEventDetails | None = None,
+    ) -> None:
+        """Record what came of it, as `view.observe` does: the event is the metric, 1 its value unless the details have one.
+
+        It counts for an experiment that names the metric. Never raises; nothing is recorded before the first revision.
+        """
+        value = tracking_event_details.value if tracking_event_details is not None else None
+        try:
+            snapshot = self._live.current
+        except LivecfgError as error:
+            log.debug("an event is not recorded, there is no revision yet: %s", error)
+            return
+        snapshot.view(_attributes(evaluation_context)).observe(tracking_event_name, 1 if value is None else value)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -156,8 +213,8 @@ class LivecfgProvider(AbstractProvider):
             self.emit_provider_ready(ProviderEventDetails())
 
     def _changed(self, old: Snapshot[Any], new: Snapshot[Any]) -> None:
-        keys = old.flags.keys() | new.flags.keys()
-        differ = sorted(key for key in keys if old.flags.get(key) != new.flags.get(key))
+        pairs = ((old.flags, new.flags), (old.splits, new.splits))
+        differ = sorted({key for a, b in pairs for key in a.keys() | b.keys() if a.get(key) != b.get(key)})
         if differ:
             details = ProviderEventDetails(flags_changed=differ, metadata={"version": str(new.revision)})
             self.emit_provider_configuration_changed(details)

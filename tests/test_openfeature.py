@@ -12,6 +12,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import EventDetails, ProviderEvent
 from openfeature.exception import ErrorCode
 from openfeature.provider import ProviderStatus
+from openfeature.track import TrackingEventDetails
 from pydantic import BaseModel
 
 from livecfg import LiveConfig, UnsafeNoVerification
@@ -170,3 +171,76 @@ def test_without_a_first_revision_the_provider_is_in_error(tmp_path: Path) -> No
     finally:
         api.clear_providers()
         live.stop()
+
+
+EXPERIMENT = """
+experiment: copies
+hypothesis: B is better.
+owner: shop
+layer: {name: page, slots: [0, 100]}
+arms: {a: {weight: 0}, b: {weight: 1}}
+flag: copy
+metrics: {primary: {name: paid}}
+until: 2999-01-31
+"""
+SPLIT = "split: ranker\nsalt: s\narms: {v8: {weight: 0, value: {k: 8}}, v9: {weight: 1, value: {k: 9}}}\n"
+BARE = "split: bare\nsalt: s\narms: {x: {weight: 0}, y: {weight: 1}}\n"
+
+
+@pytest.fixture
+def drawn(tree: Path) -> Path:
+    (tree / "livecfg.yaml").write_text(
+        "version: 1\nlayers: [base.yaml]\nflags: [flags.yaml]\nsplits: [s/**]\nexperiments: [e/**]\n"
+    )
+    for name, text in {"e/copies.yaml": EXPERIMENT, "s/ranker.yaml": SPLIT, "s/bare.yaml": BARE}.items():
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text(text)
+    return tree
+
+
+def counts(live: LiveConfig[Config]) -> dict[tuple[str, str, str], int]:
+    return {(r["name"], r["arm"], r["metric"]): sum(r["units"]) for r in live._signals.exposures.counts()}
+
+
+@pytest.mark.usefixtures("drawn")
+def test_arms_of_experiments_and_splits_have_the_reason_split_and_are_recorded(
+    client: OpenFeatureClient, live: LiveConfig[Config]
+) -> None:
+    context = EvaluationContext("u1")
+    made = client.get_string_details("copy", "", context)
+    assert (made.value, made.variant, made.reason) == ("B", "b", "SPLIT")
+    named = {"flagSetId": "checkout", "owner": "ana", "experiment": "copies", "layer": "page"}
+    assert made.flag_metadata == named | {"version": str(live.current.revision)}
+    split = client.get_object_details("ranker", {}, context)
+    assert (split.value, split.variant, split.reason) == ({"k": 9}, "v9", "SPLIT")
+    assert client.get_string_details("bare", "", context).value == "y"
+    wrong = client.get_boolean_details("ranker", False, context)  # noqa: FBT003 - the SDK's signature
+    assert (wrong.value, wrong.error_code, wrong.variant) == (False, ErrorCode.TYPE_MISMATCH, None)
+    assert counts(live) == {("copies", "b", ""): 1, ("ranker", "v9", ""): 1, ("bare", "y", ""): 1}
+
+
+@pytest.mark.usefixtures("drawn")
+def test_what_is_tracked_counts_for_the_arm_that_the_unit_was_shown(client: OpenFeatureClient, live: LiveConfig[Config]) -> None:
+    client.track("paid", EvaluationContext("u2"))  # nobody showed it anything
+    client.get_string_value("copy", "", EvaluationContext("u1"))
+    client.track("paid", EvaluationContext("u1"), TrackingEventDetails(value=2.5))
+    client.track("clicked", EvaluationContext("u1"), TrackingEventDetails(attributes={"where": "here"}))
+    assert counts(live) == {("copies", "b", ""): 1, ("copies", "b", "paid"): 1, ("copies", "", "paid"): 1}
+    recorded = {row["metric"]: (row["count"], row["sum"]) for row in live._signals.summary()}
+    assert recorded == {"paid": (2, 3.5), "clicked": (1, 1)}
+
+
+def test_tracking_without_a_first_revision_is_dropped(tmp_path: Path) -> None:
+    live = LiveConfig(Config, source=UnsafeNoVerification(tmp_path), service="checkout", env="dev", start_timeout_s=0.1)
+    try:
+        LivecfgProvider(live).track("paid", EvaluationContext("u1"))
+    finally:
+        live.stop()
+    assert live._signals.summary() == []
+
+
+def test_a_changed_split_is_announced(drawn: Path, client: OpenFeatureClient) -> None:
+    events: queue.Queue[EventDetails] = queue.Queue()
+    client.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, events.put)
+    (drawn / "s/ranker.yaml").write_text(SPLIT.replace("k: 9", "k: 10"))
+    assert events.get(timeout=30).flags_changed == ["ranker"]

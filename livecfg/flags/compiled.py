@@ -22,7 +22,8 @@ T = TypeVar("T")
 SAFE_INTEGER = (1 << 53) - 1
 """Beyond this a float cannot hold every integer."""
 _LARGE = 100
-_MISMATCH: Any = object()
+MISMATCH: Any = object()
+"""What `converted` gives where something would be lost."""
 _WITNESSES: dict[str, Any] = {"bool": False, "str": "", "int": 0, "float": 0.0, "Witness": Witness()}
 
 
@@ -159,7 +160,7 @@ class CompiledFlag:
             made.value = default
             return made
         value = converted(made.value, default)
-        if value is _MISMATCH:
+        if value is MISMATCH:
             return Evaluation(default, None, Reason.ERROR, ErrorCode.TYPE_MISMATCH, revision, made.rule, None, self.metadata)
         made.value = value
         return made
@@ -229,17 +230,17 @@ def rule_of(definition: Definition, dialect: Dialect, fault: Callable[..., None]
 
 
 def converted(value: Any, default: Any) -> Any:
-    """Convert a variant's value to the type of the caller's default; `_MISMATCH` where something would be lost."""
+    """Convert a variant's value to the type of the caller's default; `MISMATCH` where something would be lost."""
     if isinstance(value, dict | list):
-        return _copied(value) if default is None or isinstance(default, type(value)) else _MISMATCH
+        return _copied(value) if default is None or isinstance(default, type(value)) else MISMATCH
     if default is None or type(value) is type(default) or (isinstance(value, str) and isinstance(default, str)):
         return value
     numbers = isinstance(value, int | float) and isinstance(default, int | float)
     if not numbers or isinstance(value, bool) or isinstance(default, bool) or abs(value) > SAFE_INTEGER:
-        return _MISMATCH
+        return MISMATCH
     if isinstance(default, float):
         return float(value)
-    return int(value) if value == int(value) else _MISMATCH
+    return int(value) if value == int(value) else MISMATCH
 
 
 def _copied(value: Any) -> Any:

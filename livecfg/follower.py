@@ -44,12 +44,13 @@ _STREAMING_POLL_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How often and how long, in seconds."""
+    """How often and how long, in seconds; `clock` gives Unix seconds, for the core takes the time as an argument."""
 
     poll_interval_s: float = 30.0
     start_timeout_s: float = 30.0
     prepare_timeout_s: float = 30.0
     max_staleness_s: float = 600.0
+    clock: Callable[[], float] = time.time
 
 
 @dataclass(slots=True)
@@ -227,7 +228,7 @@ class Follower(Generic[M]):
         if age_s > self._timing.max_staleness_s:
             why = f": {printable(str(self._error))}" if self._error else ""
             return f"no answer from {self._source} for {age_s:.0f} s{why}"
-        return self._reconciler.stale(time.time()) if self._reconciler is not None else ""
+        return self._reconciler.stale(self._timing.clock()) if self._reconciler is not None else ""
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -282,7 +283,7 @@ class Follower(Generic[M]):
                 log.warning("the remembered revision is refused: %s", error)
         else:
             self._link.elect()  # the end of the fetcher may be what woke this process
-        self._refusals = self._reconciler.reconcile(time.time())  # client side: the core takes the time as an argument
+        self._refusals = self._reconciler.reconcile(self._timing.clock())
         self._checked()
 
     def _checked(self) -> None:
@@ -306,9 +307,8 @@ class Follower(Generic[M]):
                     hook(old, new)
                 except Exception as error:
                     name = getattr(hook, "__qualname__", "prepare")
-                    hides = holds_secret(traceback.format_exc(), _secrets(old, new))
-                    kind = type(error).__name__
-                    log.warning("prepare hook %s refused %s: %s", name, new.revision.short, kind, exc_info=not hides)
+                    show, kind = not holds_secret(traceback.format_exc(), _secrets(old, new)), type(error).__name__
+                    log.warning("prepare hook %s refused %s: %s", name, new.revision.short, kind, exc_info=show)
                     message = f"{name} refused it: {kind}"  # its text may hold values, and this one travels
                     advice = "the log of this process tells more; mend the revision or the hook; the last good revision stays"
                     refusal = Refusal(Code.PREPARE_VETO, message, commit=new.revision.commit, rule=name, advice=advice)
@@ -345,8 +345,8 @@ class Follower(Generic[M]):
                     return
                 asyncio.run_coroutine_threadsafe(result, loop).result(self._timing.prepare_timeout_s)
         except Exception as error:  # what a callback raises is reported, no more
-            hides = holds_secret(traceback.format_exc(), _secrets(old, new))
-            log.error("on_change callback %s failed: %s", name, type(error).__name__, exc_info=not hides)  # noqa: TRY400 - as said
+            show = not holds_secret(traceback.format_exc(), _secrets(old, new))
+            log.error("on_change callback %s failed: %s", name, type(error).__name__, exc_info=show)  # noqa: TRY400 - as said
 
     def _log_new_refusals(self) -> None:
         for refusal in self._refusals:
@@ -365,7 +365,7 @@ class Follower(Generic[M]):
                 return
             if self._wake.wait(min(left, _LOOK_EVERY_S)):
                 return
-            if self._reconciler is not None and self._reconciler.is_due(time.time()):
+            if self._reconciler is not None and self._reconciler.is_due(self._timing.clock()):
                 return
             if self._link.is_fetcher:
                 if self._link.is_damaged():

@@ -23,6 +23,7 @@ from livecfg.trust.commits import parse_commit
 from livecfg.trust.history import is_ancestor
 from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
+from livecfg.trust.suspension import suspends, where_it_began
 from livecfg.trust.verify import Verification, resume, verify
 from livecfg.trust.windows import waiting
 
@@ -105,6 +106,7 @@ class Reconciler(Generic[M]):
         self._in_use: Good | None = None
         self._renew_note = ""
         self._renew_again = False
+        self._waits_until: float | None = None
         self.desired: Revision | None = None
         """The newest tip seen, verified or not."""
         self.waiting = ""
@@ -154,11 +156,11 @@ class Reconciler(Generic[M]):
             RefusedError: the newest revision broke a rule and stays out until the ref moves.
 
         """
-        if self.is_due(now) or self._renew_again:
+        if self._scope.is_due(now) or self._renew_again:
             self._renew(now)
         candidate = self._mirror.fetch(since=self._snapshot.revision.commit if self._snapshot is not None else None)
         if candidate is None:
-            self._refused, self.waiting = ("", ()), ""
+            self._refused, self.waiting, self._waits_until = ("", ()), "", None
             self._look_at_heartbeat(self._trusted, now)
             return ()
         self.desired = Revision(candidate.ref, candidate.tip)
@@ -169,6 +171,7 @@ class Reconciler(Generic[M]):
         if self._strict:
             walk = self._attested(walk, candidate, now)
         try:
+            walk = self._before_suspension(walk, candidate, now)
             good = walk.good or self._unused_good()
             if good is not None and walk.trusted.good is not None and not self._must_wait(good, now):
                 self._apply(good, walk.trusted.good)
@@ -230,14 +233,26 @@ class Reconciler(Generic[M]):
         return tuple(note for note in (self.waiting, *alarms, self._renew_note) if note)
 
     def _must_wait(self, good: VerifiedCommit, now: float) -> bool:
-        """Whether a window of policy keeps a valid revision out for now; the first one never waits."""
+        """Whether a window of policy, or a suspension, keeps a valid revision out for now; the first one never waits."""
         held = None
         if self._snapshot is not None and self._snapshot.revision.commit != good.revision.commit:
-            held = waiting(self._mirror.objects, self._snapshot.revision.commit, good.revision.commit, now)
+            objects, in_use, wanted = self._mirror.objects, self._snapshot.revision.commit, good.revision.commit
+            held = waiting(objects, in_use, wanted, now) or suspends(objects, in_use, wanted, self._scope.process, now)
+        self._waits_until = held.until if held is not None else None
         if held is not None and str(held) != self.waiting:
             log.warning("%s", held)
         self.waiting = str(held) if held is not None else ""
         return held is not None
+
+    def _before_suspension(self, walk: Verification, candidate: Candidate, now: float) -> Verification:
+        """Let a process without a revision of its own begin where its service was suspended, as the others stand there."""
+        if self._snapshot is not None or walk.good is None:
+            return walk
+        began = where_it_began(candidate.objects, walk.good.revision.commit, self._scope.process, now)
+        if began == walk.good.revision.commit:
+            return walk
+        earlier = verify(replace(candidate, tip=began), self._trusted, now)
+        return earlier if earlier.good is not None else walk
 
     def _tell_glass(self, walk: Verification) -> None:
         for commit in walk.broke_glass:
@@ -261,8 +276,8 @@ class Reconciler(Generic[M]):
         return (*self._scope.local, *self.broke_glass)
 
     def is_due(self, now: float) -> bool:
-        """Whether what is in use must be loaded again: a secret changed, or the time of the local settings is over."""
-        return self._scope.is_due(now)
+        """Whether to reconcile now: a secret changed, the time of the local settings is over, or what waited may wait no more."""
+        return self._scope.is_due(now) or (self._waits_until is not None and now >= self._waits_until)
 
     def _renew(self, now: float) -> None:
         """Load what is in use once more; what does not load stays out, and is told as drift."""

@@ -31,6 +31,7 @@ class Code(StrEnum):
     MANIFEST = "LC220"
     MISSING_FILE = "LC221"
     OVERRIDE = "LC222"
+    SUSPENSION = "LC223"
     SECRET = "LC230"  # noqa: S105 - a code
     # trust
     UNSIGNED = "LC301"

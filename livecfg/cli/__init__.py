@@ -27,6 +27,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "commit": ("change:commit", "Check the working tree, then make a signed commit"),
         "adopt": ("change:adopt", "Vouch for a landed or skipped commit by name"),
         "approve": ("approve:approve", "Sign that you approve a branch, before it is merged"),
+        "kill": ("kill:kill", "Switch a flag off, by a signed commit on the policy's fast lane"),
+        "suspend": ("suspend:suspend", "Let a service take nothing new over, until it is resumed"),
+        "resume": ("suspend:resume", "Let a suspended service go on"),
         "rollback": ("rollback:rollback", "Preview, then take a commit back with a signed one that says why"),
     },
     "Check": {

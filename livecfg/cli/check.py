@@ -57,6 +57,7 @@ def find_faults(
     from livecfg.errors import RefusedError
     from livecfg.refusal import Code
     from livecfg.trust.policy import load_policy
+    from livecfg.trust.suspension import suspended
     from livecfg.trust.tree import TreeFaultError
     from livecfg.trust.tree import check as check_tree
 
@@ -77,6 +78,7 @@ def find_faults(
         scopes.append(f"{process.service}/{process.env}")
         try:
             snapshot_of(objects, tree, process, model)
+            suspended(objects, tree, process, 0.0)
         except RefusedError as error:
             found |= dict.fromkeys(error.refusals)
     run = run_flag_tests(objects, tree, service, env)

@@ -88,6 +88,11 @@ CODES: dict[Code, Row] = {
         "What is protected comes from signed commits alone.",
         "Remove the variable, or use a verified source.",
     ),
+    Code.SUSPENSION: Row(
+        "A file that suspends a service is malformed.",
+        "It is not known whether the service may take anything new over, so it does not.",
+        "Mend it, or take it away; `livecfg suspend` writes a good one.",
+    ),
     Code.SECRET: Row(
         "A secret that the configuration refers to, or an encrypted document, gives no value in this process.",
         "A service must not start with an empty password, nor print one: a secret fits a field of type SecretStr alone.",

@@ -19,8 +19,8 @@ Loc = tuple[str, ...]
 _GONE = object()
 
 
-def set_in_text(text: str, key: str, value: str, path: str) -> str:
-    """Give `text` with the dotted `key` set to `value`, a YAML scalar or flow value.
+def set_in_text(text: str, key: str | Loc, value: str, path: str) -> str:
+    """Give `text` with `key` (dotted, or its parts) set to `value`, a YAML scalar or flow value.
 
     Raises:
         RefusedError: the text or the value is malformed.
@@ -52,9 +52,9 @@ def unset_in_text(text: str, key: str, path: str) -> str:
     return _edit(text, key, path, _GONE, edit)
 
 
-def _edit(text: str, key: str, path: str, wanted: Any, edit: Callable[[str, Document, Loc], str]) -> str:
+def _edit(text: str, key: str | Loc, path: str, wanted: Any, edit: Callable[[str, Document, Loc], str]) -> str:
     """Edit with line ends of one kind, see that the result means what was wanted, else edit the structure."""
-    loc = tuple(key.split("."))
+    loc = tuple(key.split(".")) if isinstance(key, str) else key
     if not all(loc):
         fail(f"{key!r} is not a dotted key")
     carriage = text.count("\r\n") == text.count("\n") > 0

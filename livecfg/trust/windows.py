@@ -7,6 +7,7 @@ commit of the chain had it; anything once people of the named role say `Livecfg-
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -34,17 +35,19 @@ _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A revision that waits: for which window, until when (Unix seconds), because of which paths."""
+    """A revision that waits: why, until when (Unix seconds; infinite: nobody knows), because of which paths."""
 
     commit: str
-    window: str
+    why: str
     until: float
     paths: tuple[str, ...]
 
     def __str__(self) -> str:
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        until = datetime.fromtimestamp(self.until, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")
-        return f"{self.commit[:10]} waits for the window {self.window!r} until {until} ({self.paths[0]}{more})"
+        until = ""
+        if math.isfinite(self.until):
+            until = " until " + datetime.fromtimestamp(self.until, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")
+        return f"{self.commit[:10]} waits {self.why}{until} ({self.paths[0]}{more})"
 
 
 def waiting(objects: Objects, in_use: str, commit: str, now: float) -> Waiting | None:
@@ -64,7 +67,7 @@ def waiting(objects: Objects, in_use: str, commit: str, now: float) -> Waiting |
     for window, until in closed:
         touched = tuple(path for path in slow if matches(window.paths, path))
         if touched and not _is_overridden(policy, window, between, now):
-            return Waiting(commit, window.id, until, touched)
+            return Waiting(commit, f"for the window {window.id!r}", until, touched)
     return None
 
 
@@ -95,6 +98,19 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return UTC
+
+
+def slow_paths(objects: Objects, in_use: str, commit: str) -> list[str]:
+    """Give the paths that differ between two commits, without those that never wait.
+
+    Raises:
+        RefusedError: the policy of `commit` is malformed.
+        FetchError: an object is missing.
+
+    """
+    new = parse_commit(commit, objects.read(commit, "commit"))
+    old = parse_commit(in_use, objects.read(in_use, "commit"))
+    return _slow_paths(objects, load_policy(objects, new.tree), old, new, _between(objects, in_use, new))
 
 
 def _between(objects: Objects, in_use: str, new: Commit) -> list[Commit]:

@@ -120,15 +120,21 @@ class _JsonFaultError(Exception):
 def _read_json(text: str, path: str, limits: DocumentLimits) -> Any:
     _bound_json(text, path, limits)
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_json_int)
-    except json.JSONDecodeError as error:
-        raise _fault(Code.SYNTAX, path, Position(error.lineno, error.colno), f"not JSON: {error.msg}") from None
+        value = _parse_json(text, path, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_json_int)
     except _JsonFaultError as error:
+        _parse_json(text, path, parse_int=str)  # the place is looked for in well-formed JSON only
         at = next(_json_faults(text), Position(1, 1))
         raise _fault(error.code, path, at, str(error)) from None
     if "\\u" in text:
         _no_surrogates(value, path)
     return value
+
+
+def _parse_json(text: str, path: str, **hooks: Any) -> Any:
+    try:
+        return json.loads(text, **hooks)
+    except json.JSONDecodeError as error:
+        raise _fault(Code.SYNTAX, path, Position(error.lineno, error.colno), f"not JSON: {error.msg}") from None
 
 
 def _bound_json(text: str, path: str, limits: DocumentLimits) -> None:

@@ -110,6 +110,9 @@ def test_yaml_that_readers_understand_differently_is_refused_where_it_stands(
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", (Code.DOCUMENT_LIMIT, 1, 38)),
         (b"{", (Code.SYNTAX, 1, 2)),
         (b"", (Code.SYNTAX, 1, 1)),
+        (b'{"a": 99999999999999999999999K0}', (Code.SYNTAX, 1, 30)),
+        (b'{"a": [NaN, {"b": "x"b}]}', (Code.SYNTAX, 1, 22)),
+        (b"99999999999999999999999]", (Code.SYNTAX, 1, 24)),
     ],
 )
 def test_json_beyond_the_standard_is_refused(data: bytes, expected: tuple[Code, int, int]) -> None:

@@ -9,31 +9,38 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import random
 import re
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livecfg.document import read
-from livecfg.errors import LivecfgError
+from livecfg.errors import LivecfgError, MissingObjectError
+from livecfg.git.pack import Entry, PackReader, object_id, write_pack
+from livecfg.git.source import Limits
 from livecfg.refusal import Code, Refusal
 from livecfg.trust.allowed_signers import parse_allowed_signers
 from livecfg.trust.certificates import parse_certificate
 from livecfg.trust.commits import parse_commit, trailers
+from livecfg.trust.heartbeat import beat, read_heartbeat
 from livecfg.trust.identify import identify
 from livecfg.trust.keys import parse_key
 from livecfg.trust.openpgp import issuer, parse_openpgp
-from livecfg.trust.policy import PolicyFile
-from livecfg.trust.root import TrustedRoot
+from livecfg.trust.policy import Policy, PolicyFile
+from livecfg.trust.policy_tests import run_policy_tests
+from livecfg.trust.root import Good, TrustedRoot
 from livecfg.trust.signatures import decode
 from livecfg.trust.tree import TreeFaultError, parse
 from livecfg.trust.wire import SignatureError
 from livecfg.validation import validate
 from tests.trust.cases import commit, every_case, unwrap, wrap
+from tests.trust.fuzz_walk import WALKS, walk_seeds
 from tests.trust.gpg import FIXTURES, ROOT
 from tests.trust.peers import signed_object
 from tests.trust.softkeys import KINDS, SoftCertificate, soft_key
@@ -41,8 +48,11 @@ from tests.trust.softkeys import KINDS, SoftCertificate, soft_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from livecfg.git.pack import Content
+
 CORPUS = Path(__file__).parent / "corpus"
 SLOW_S = 2.0
+_BEAT = b"livecfg-heartbeat@v1"
 _TOKENS = (
     *(bytes([char]) for char in b"\0\n\r\t =,!*:-{['\"#&"),
     *(b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x01", b"\x7f\xff\xff\xff", b"\x80\0\0\0"),
@@ -66,8 +76,28 @@ def _policy(data: bytes) -> object:
     return validate(PolicyFile, read(data, "policy.yaml"), Code.POLICY)
 
 
+def _heartbeat(data: bytes) -> object:
+    return read_heartbeat(data, _POLICY, "refs/heads/main", 2_000_000_000)
+
+
+def _nothing(name: str) -> Content:
+    raise MissingObjectError(name)
+
+
+def _pack(data: bytes) -> object:
+    limits = Limits(objects=100, inflated_bytes=1 << 20, object_bytes=1 << 18)
+    return PackReader(data, limits, _nothing).read()
+
+
 _SIGNERS = parse_allowed_signers(
     f"ana@acme {soft_key('ed25519').line}\n*@acme cert-authority {soft_key('ed25519', 9).line}\n".encode(), "allowed_signers"
+)
+_POLICY = Policy(
+    PolicyFile.model_validate(
+        {"version": 1, "repo_id": "0" * 32, "root": {"people": ["ana@acme"], "threshold": 1}, "timestamp": ["ana@acme"]}
+    ),
+    _SIGNERS,
+    frozenset({"ana@acme"}),
 )
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "sshsig": decode,
@@ -83,7 +113,15 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "json": lambda data: read(data, "a.json"),
     "root": lambda data: TrustedRoot.parse(data, "root.yaml"),
     "policy": _policy,
+    "policy_tests": lambda data: run_policy_tests(_POLICY, data),
+    "heartbeat": _heartbeat,
+    "pack": _pack,
+    **WALKS,
 }
+
+
+def _summed(body: bytes) -> bytes:
+    return body + hashlib.sha1(body, usedforsecurity=False).digest()
 
 
 def _pgp_raw(data: bytes) -> bytes:
@@ -101,6 +139,7 @@ def _pgp_armored(what: bytes) -> Callable[[bytes], bytes]:
 
 _ARMORED: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
     "sshsig": (unwrap, wrap),
+    "pack": (lambda data: data[:-20], _summed),
     "openpgp_signature": (_pgp_raw, _pgp_armored(b"SIGNATURE")),
     "openpgp_certificate": (_pgp_raw, _pgp_armored(b"PUBLIC KEY BLOCK")),
 }
@@ -242,6 +281,17 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "root", "anchor", ROOT.read_bytes() + anchor
     for number, text in enumerate(POLICIES):
         yield "policy", str(number), text
+    table = b"version: 1\ntests:\n  - {name: all, paths: ['config/a.yaml'], by: [ana@acme], expect: denied}\n"
+    yield "policy_tests", "denied", table
+    good = Good("1" * 40, "2" * 64, 7, 1_700_000_000, "3" * 40)
+    sign = partial(soft_key("ed25519").sign, namespace=_BEAT)
+    yield "heartbeat", "one", beat("0" * 32, "refs/heads/main", good, 9, 1_700_000_000, sign)
+    texts = (b"a: 1\n", b"b: 2\n" * 200)
+    plain = [Entry(object_id("blob", text), "blob", text) for text in texts]
+    delta = Entry(object_id("blob", b"a: 1\nx"), "blob", b"\x05\x06\x90\x05\x01x", delta_on=plain[0].name)
+    yield "pack", "blobs", write_pack(plain)[0]
+    yield "pack", "delta", write_pack([*plain, delta])[0]
+    yield from walk_seeds()
 
 
 _FULL_POLICY = (

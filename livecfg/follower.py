@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from livecfg.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
-
 M = TypeVar("M", bound=BaseModel)
 _REPORT_EVERY_S = 10.0
 _LOOK_EVERY_S = 1.0
@@ -125,7 +124,8 @@ class Follower(Generic[M]):
                 if error is not None and (left <= 0 or not self._retrying_may_help(error)):
                     raise error
                 if left <= 0:
-                    raise FetchError(f"no revision within {timeout_s:g} s from {self._source}")
+                    nothing = FetchError(f"no revision within {timeout_s:g} s from {self._source}")
+                    raise RefusedError(*self._refusals) if self._refusals else nothing
                 self._attempted.wait(left)
 
     def _failed_since(self, tried: int) -> LivecfgError | None:

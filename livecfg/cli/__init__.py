@@ -38,14 +38,17 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "policy": ("policy:policy", "Show and test the policy; explain what it says of a commit"),
         "secrets": ("secrets:secrets", "Whether every secret that is referred to resolves here"),
         "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
-        "root": ("keys:root", "Write the trusted root file for applications"),
+        "root": ("root:root", "Write the trusted root file for applications; change the root people"),
     },
     "Flags": {"flags": ("flags:flags", "List, evaluate, test and simulate flags; find stale ones; write accessors")},
     "Fleet": {
         "fleet": ("fleet:fleet", "Who serves what; wait until all have switched"),
         "hub": ("hub:hub", "Run the hub"),
     },
-    "Tooling": {"version": ("look:version", "Versions of livecfg, Python and what matters")},
+    "Tooling": {
+        "ci": ("ci:ci", "Write the workflow that checks every push, for GitHub, GitLab or Gitea"),
+        "version": ("look:version", "Versions of livecfg, Python and what matters"),
+    },
 }
 _ALL = {verb: row for group in VERBS.values() for verb, row in group.items()}
 

@@ -46,21 +46,6 @@ rules:
   # - {{id: prod, paths: ["config/*/prod.yaml"], allow: [payments], threshold: 2, four_eyes: true}}
 protected: {{envs: [], keys: []}}          # no unverified source and no LIVECFG_SET in these environments
 """
-_CI = """\
-# Runs what every process runs before it applies a revision.
-name: livecfg
-on: [push, pull_request]
-jobs:
-  check:
-    runs-on: ubuntu-latest
-    steps:
-      - uses: actions/checkout@v4
-        with: {fetch-depth: 0}
-      - uses: actions/setup-python@v5
-        with: {python-version: "3.13"}
-      - run: pip install livecfg
-      - run: livecfg check -o github
-"""
 _HOOK = """\
 #!/bin/sh
 # Written by livecfg init: names repository and branch in each message, so that a signature counts only here (bind_ref).
@@ -102,9 +87,9 @@ def init(directory: Path, person: str, key: Path | None, service: str, trusted_r
     signer, path = _key(clone, key)
     _check_person(person, signer)
     _configure(clone, path, person, root_file)
-    commit = _found(clone, _files(person, public_line(signer), service, secrets.token_hex(16)), signer, root_file)
-    _install_hook(clone)
     branch = clone.branch().removeprefix("refs/heads/")
+    commit = _found(clone, _files(person, public_line(signer), service, branch), signer, root_file)
+    _install_hook(clone)
     click.echo(f"{clone.root}: first signed commit {commit[:10]} by {person}")
     click.echo(f"{root_file}: ship this file with your application; never keep it in the configuration repository")
     talk(f"next: git -C {clone.root} remote add origin URL && git -C {clone.root} push -u origin {branch}")
@@ -143,18 +128,20 @@ def _schema(model: type[BaseModel]) -> str:
     return json.dumps(model.model_json_schema(), indent=2) + "\n"
 
 
-def _files(person: str, public: str, service: str, repo_id: str) -> dict[str, str]:
+def _files(person: str, public: str, service: str, ref: str) -> dict[str, str]:
+    from livecfg.cli.ci import workflow
     from livecfg.layers import Manifest
     from livecfg.trust.policy import PolicyFile
 
+    path, text = workflow("github", ref)
     return {
         "schemas/livecfg.json": _schema(Manifest),
         "schemas/policy.json": _schema(PolicyFile),
         "livecfg.yaml": _MANIFEST,
-        ".livecfg/policy.yaml": _POLICY.format(repo_id=repo_id, person=person),
+        ".livecfg/policy.yaml": _POLICY.format(repo_id=secrets.token_hex(16), person=person),
         ".livecfg/allowed_signers": f"{person} {public}\n",
         ".gitattributes": "* -text\n",
-        ".github/workflows/livecfg.yaml": _CI,
+        path: text,
         "README.md": _README,
         "config/_shared/base.yaml": "# Values of every service.\n",
         f"config/{service}/base.yaml": "# Values of every environment; prod.yaml and the like come on top.\n",

@@ -1,4 +1,4 @@
-"""`livecfg keys` and `livecfg root`: who may sign, as signed changes; what applications pin."""
+"""`livecfg keys`: who may sign, as signed changes."""
 
 from __future__ import annotations
 
@@ -141,20 +141,3 @@ def _change(edit: Callable[[str], str], subject: str, key: Path | None) -> None:
     draft.put(SIGNERS, edit(before.rstrip("\n") + "\n").encode(errors="replace"))
     check(clone, draft)
     record(draft, subject, signer, subject)
-
-
-@click.group("root")
-def root() -> None:
-    """What applications pin: the trusted root file."""
-
-
-@root.command("export")
-@click.option(
-    "--anchor/--no-anchor", default=False, show_default=True, help="Let the walk begin at HEAD: its history is trusted as it is."
-)
-def export(anchor: bool) -> None:
-    """Print the trusted root file of HEAD's policy; ship it with applications."""
-    from livecfg.cli.judge import root_text
-
-    clone = Clone()
-    click.echo(root_text(clone, clone.tip(), anchor=anchor), nl=False)

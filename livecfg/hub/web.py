@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _BODY_BYTES = 1 << 20
 _REPLAY_S = 300.0
 _STALE_S = 300.0
+_HINT_EVERY_S = 0.5
 
 
 def _signed(header: str, prefix: str = "") -> Callable[[Mapping[str, str], bytes, bytes, float], bool]:
@@ -68,8 +70,30 @@ HOOKS: dict[str, Callable[[Mapping[str, str], bytes, bytes, float], bool]] = {
 }
 
 
+class _Hints:
+    """Passes hints on twice a second at most, so that replayed hooks are no flood at the remote; the last one is never lost."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._last_s = -_HINT_EVERY_S
+        self._waiting = False
+
+    def hint(self) -> None:
+        """Look now, or as soon as it is time again."""
+        if self._waiting:
+            return
+        self._waiting = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(max(0.0, self._last_s + _HINT_EVERY_S - loop.time()), self._pass_on, loop)
+
+    def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiting, self._last_s = False, loop.time()
+        self._look()
+
+
 def make_app(service: HubService, following: Following, webhook_secret: bytes) -> Starlette:
     """Give the application; without a secret there are no hooks."""
+    hints = _Hints(following.look)
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -90,7 +114,7 @@ def make_app(service: HubService, following: Following, webhook_secret: bytes) -
             service.counts["hooks_refused"] += 1
             return PlainTextResponse("the signature does not match\n", 401)
         service.counts["hooks"] += 1
-        following.look()  # a hint: what is there is fetched and judged as ever
+        hints.hint()  # what is there is fetched and judged as ever
         return PlainTextResponse("thank you\n", 202)
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

@@ -1,0 +1,200 @@
+"""Hooks of Git hosts at a running hub: proven, bounded, and only a hint; and what a fleet asks of the Git host: nothing."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from hashlib import sha256
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+import pytest
+
+from livecfg.hub.link import HubLink
+from tests.hub.test_hub import BASE, Hub, live_config, set_timeout, wait_until
+from tests.simulator import ConfigRepo, GitHttpServer, closed_port
+from tests.simulator.repo import REPO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SECRET = "shared with the Git host"
+BODY = json.dumps({"ref": "refs/heads/main", "after": "0" * 40}).encode()
+Headers = dict[str, str]
+
+
+class HookedHub(Hub):
+    """A hub that would not ask its remote for ten minutes by itself."""
+
+    def __init__(self, repo: ConfigRepo, folder: Path, source: str) -> None:
+        self.http_port = closed_port()
+        folder.mkdir()
+        (folder / "secret").write_text(f"{SECRET}\n")
+        self.more = ["--source", source, "--poll-interval", "600", "--http", f"127.0.0.1:{self.http_port}"]
+        self.more += ["--webhook-secret", str(folder / "secret")]
+        super().__init__(repo, folder)
+        wait_until(lambda: self.get("/readyz") == 200)
+
+    def get(self, path: str) -> int:
+        return self.ask("GET", path)[0]
+
+    def ask(self, method: str, path: str, body: bytes = b"", headers: Headers | None = None) -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=15)
+        try:
+            connection.request(method, path, body or None, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except OSError:
+            return 0, b""
+        finally:
+            connection.close()
+
+    def metric(self, name: str) -> float:
+        _, text = self.ask("GET", "/metrics")
+        found = [line.rpartition(b" ")[2] for line in text.splitlines() if line.startswith(f"livecfg_hub_{name} ".encode())]
+        return float(found[0])
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> ConfigRepo:
+    repo = ConfigRepo(tmp_path / "repo")
+    repo.found({"config/_shared/base.yaml": "{}\n", BASE: "timeout_ms: 1\n"})
+    return repo
+
+
+@pytest.fixture
+def server(repo: ConfigRepo) -> Iterator[GitHttpServer]:
+    with GitHttpServer(repo.path) as server:
+        yield server
+
+
+@pytest.fixture
+def hub(repo: ConfigRepo, server: GitHttpServer, tmp_path: Path) -> Iterator[HookedHub]:
+    hub = HookedHub(repo, tmp_path / "hub", server.url(repo.remote_path))
+    yield hub
+    hub.stop()
+
+
+def digest(body: bytes, secret: str = SECRET) -> str:
+    return hmac.new(secret.encode(), body, sha256).hexdigest()
+
+
+def generic(body: bytes, secret: str = SECRET, off_s: float = 0.0) -> Headers:
+    stamp = str(int(time.time() + off_s))
+    return {"X-Livecfg-Timestamp": stamp, "X-Livecfg-Signature": f"sha256={digest(stamp.encode() + b'.' + body, secret)}"}
+
+
+SIGNED: dict[str, Callable[[bytes, str], Headers]] = {
+    "github": lambda body, secret: {"X-Hub-Signature-256": f"sha256={digest(body, secret)}", "X-GitHub-Event": "push"},
+    "gitlab": lambda _, secret: {"X-Gitlab-Token": secret, "X-Gitlab-Event": "Push Hook"},
+    "gitea": lambda body, secret: {"X-Gitea-Signature": digest(body, secret), "X-Gitea-Event": "push"},
+    "bitbucket": lambda body, secret: {"X-Hub-Signature": f"sha256={digest(body, secret)}", "X-Event-Key": "repo:push"},
+    "generic": generic,
+}
+
+
+def test_after_a_push_the_hook_of_every_git_host_brings_it_to_the_application_at_once(
+    repo: ConfigRepo, server: GitHttpServer, hub: HookedHub, tmp_path: Path
+) -> None:
+    with live_config(repo, server.url(repo.remote_path), tmp_path / "a", hub.address) as live:
+        wait_until(lambda: live.status.hub == "streaming")
+        for number, (kind, headers) in enumerate(SIGNED.items(), 2):
+            commit = set_timeout(repo, number)
+            status, _ = hub.ask("POST", f"/hooks/{kind}", BODY, headers(BODY, SECRET))
+            assert status == 202, kind
+            assert live.wait_for(commit, 20).config.timeout_ms == number, kind
+    assert hub.metric("hooks_total") == len(SIGNED)
+    assert hub.metric("hooks_refused_total") == 0
+
+
+def test_a_hook_that_is_not_proven_changes_nothing(repo: ConfigRepo, server: GitHttpServer, hub: HookedHub) -> None:
+    set_timeout(repo, 2)
+    before = len(server.requests)
+    wrong = 0
+    for kind, headers in SIGNED.items():
+        right = headers(BODY, SECRET)
+        forged = [headers(BODY, "guessed"), {}, dict.fromkeys(right, ""), dict.fromkeys(right, "sha256=é")]
+        if kind != "gitlab":  # it sends the secret itself, and signs nothing
+            forged.append(headers(BODY + b" ", SECRET))
+        for one in forged:
+            assert hub.ask("POST", f"/hooks/{kind}", BODY, one) == (401, b"the signature does not match\n"), (kind, one)
+            wrong += 1
+    assert hub.metric("hooks_refused_total") == wrong
+    assert hub.ask("POST", "/hooks/unknown", BODY, SIGNED["github"](BODY, SECRET))[0] == 404
+    assert hub.get("/hooks/github") == 405
+    assert len(server.requests) == before
+    assert hub.metric("hooks_total") == 0
+
+
+def test_a_generic_hook_from_another_time_is_refused(hub: HookedHub) -> None:
+    for off_s in (-310.0, 310.0):
+        assert hub.ask("POST", "/hooks/generic", BODY, generic(BODY, off_s=off_s))[0] == 401
+    stamp = generic(BODY)
+    assert hub.ask("POST", "/hooks/generic", BODY, stamp | {"X-Livecfg-Timestamp": str(int(time.time()) + 1)})[0] == 401
+    assert hub.ask("POST", "/hooks/generic", BODY, stamp | {"X-Livecfg-Timestamp": "9" * 400})[0] == 401
+    assert hub.ask("POST", "/hooks/generic", BODY, stamp)[0] == 202
+
+
+def test_a_body_over_a_megabyte_is_refused_whatever_its_signature(hub: HookedHub) -> None:
+    large = b"x" * ((1 << 20) + 1)
+    assert hub.ask("POST", "/hooks/github", large, SIGNED["github"](large, SECRET))[0] in {0, 413}  # 0: it hung up on us
+    just = large[:-1]
+    assert hub.ask("POST", "/hooks/github", just, SIGNED["github"](just, SECRET))[0] == 202
+
+
+def test_a_hook_that_is_replayed_many_times_does_not_become_a_flood_at_the_git_host(
+    repo: ConfigRepo, server: GitHttpServer, hub: HookedHub, tmp_path: Path
+) -> None:
+    headers = SIGNED["github"](BODY, SECRET)
+    before, began = len(server.requests), time.monotonic()
+    answers: set[int] = set()
+    with ThreadPoolExecutor(4) as pool:
+        while time.monotonic() - began < 3.0:
+            answers |= set(pool.map(lambda _: hub.ask("POST", "/hooks/github", BODY, headers)[0], range(20)))
+    looks = (time.monotonic() - began) / 0.5 + 2
+    asked = server.requests[before:]
+    assert answers == {202}
+    assert hub.metric("hooks_total") > 3 * looks, "this machine is too slow to tell"
+    assert len(asked) <= looks, asked
+    with live_config(repo, server.url(repo.remote_path), tmp_path / "a", hub.address) as live:
+        wait_until(lambda: live.status.hub == "streaming")
+        commit = set_timeout(repo, 7)
+        hub.ask("POST", "/hooks/github", BODY, headers)  # the last hint of a flood is not lost
+        assert live.wait_for(commit, 20).config.timeout_ms == 7
+
+
+def light_client(address: str, tips: list[str]) -> HubLink:
+    """A stream that notes and acknowledges every offer."""
+
+    def take(tip: str, _: bytes) -> None:
+        tips.append(tip)
+        link.report([])
+
+    link = HubLink(address, repo_id=REPO_ID, ref="main", have=lambda: tips[-1], offer=take)
+    return link
+
+
+def test_a_fleet_on_hub_streams_asks_the_git_host_for_nothing(
+    repo: ConfigRepo, server: GitHttpServer, hub: HookedHub, tmp_path: Path
+) -> None:
+    """100 light clients (streams that take offers and verify nothing) and 3 whole ones; a push costs the hub's own fetch."""
+    url, pushes, seen = server.url(repo.remote_path), 5, [[repo.tip()] for _ in range(100)]
+    with ExitStack() as stack:
+        for tips in seen:
+            stack.callback(light_client(hub.address, tips).close)
+        lives = [stack.enter_context(live_config(repo, url, tmp_path / name, hub.address)) for name in "abc"]
+        wait_until(lambda: hub.metric("streams") == len(seen) + len(lives), 60)
+        wait_until(lambda: all(live.status.hub == "streaming" for live in lives))
+        before = len(server.requests)
+        for number in range(pushes):
+            commit = set_timeout(repo, 10 + number)
+            hub.ask("POST", "/hooks/gitea", BODY, SIGNED["gitea"](BODY, SECRET))
+            for live in lives:
+                assert live.wait_for(commit, 30).config.timeout_ms == 10 + number
+            wait_until(lambda commit=commit: all(commit == tips[-1] for tips in seen), 60)
+        asked = len(server.requests) - before
+    assert asked <= 3 * pushes, server.requests[before:]

@@ -34,6 +34,8 @@ from livecfg.link import Link
 from livecfg.reconciler import AnyReconciler, Reconciler
 from livecfg.scope import Scope
 from livecfg.treereconciler import TreeReconciler
+from livecfg.trust.checkpoint import REF as CHECKPOINT
+from livecfg.trust.checkpoint import beginning
 from livecfg.trust.heartbeat import REF, Freshness, claimed_tip
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted
@@ -162,6 +164,7 @@ class MirrorLink(Link):
         self._answered = self._mirror.folder / "answered"
         self._disk = WriteBack(self._mirror)
         self._heartbeats = HostStatement(self._mirror.folder, self._source, REF, lambda: self.asks)
+        self._checkpoints = HostStatement(self._mirror.folder, self._source, CHECKPOINT, lambda: self.asks)
         self._watchers: tuple[Watcher, ...] = ()
         self._hub: HubLink | None = None
         self._wake: Callable[[], None] = lambda: None
@@ -200,15 +203,16 @@ class MirrorLink(Link):
         self._wake = wake
         root = read_trusted_root(self._set_up.trusted_root)
         process = self._set_up.process
+        state = f"{process.service}-{process.env}"
         self._mirror.open()
         if not self._watchers:
             self._watchers = self._watch()
         self._connect_hub(root)
         return Reconciler(
             self._disk,
-            Trusted.start(root, self._source.ref),
+            self._start(root, state),
             self._set_up.scope(),
-            state=f"{process.service}-{process.env}",
+            state=state,
             prepare=self._set_up.prepare,
             swap=self._set_up.swap,
             hold=self._set_up.environment.hold,
@@ -217,6 +221,12 @@ class MirrorLink(Link):
             hub_tip=lambda: self._hub.shows if self._hub is not None else "",
             strict_heartbeat=self._set_up.strict_heartbeat,
         )
+
+    def _start(self, root: TrustedRoot, state: str) -> Trusted:
+        """Begin at the pinned root; where there is no last good commit, at a checkpoint that its people signed."""
+        if self._mirror.load_state(state) is None:
+            root = beginning(root, self._checkpoints.read(), self._source.full_ref, time.time(), log.warning)
+        return Trusted.start(root, self._source.ref)
 
     def _watch(self) -> tuple[Watcher, ...]:
         """Watch the mirror, and the refs of a remote that is a folder of this host."""
@@ -364,6 +374,7 @@ class MirrorLink(Link):
             watcher.stop()
         self._watchers = ()
         self._heartbeats.close()
+        self._checkpoints.close()
         self._disk.close()
         self._mirror.close()
 

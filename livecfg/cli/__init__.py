@@ -38,6 +38,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "policy": ("policy:policy", "Show and test the policy; explain what it says of a commit"),
         "secrets": ("secrets:secrets", "Whether every secret that is referred to resolves here"),
         "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
+        "checkpoint": ("checkpoint:checkpoint", "Sign where new applications may begin, instead of at the first commit"),
         "root": ("root:root", "Write the trusted root file for applications; change the root people"),
     },
     "Flags": {"flags": ("flags:flags", "List, evaluate, test and simulate flags; find stale ones; write accessors")},

@@ -30,8 +30,8 @@ class AgentKey:
 
     public: bytes
 
-    def sign(self, payload: bytes) -> bytes:
-        """Have the agent sign for the namespace `git`; give the armored block.
+    def sign(self, payload: bytes, namespace: str = "git") -> bytes:
+        """Have the agent sign for a namespace; give the armored block.
 
         Raises:
             AgentError: it refused, for example since nobody touched the security key.
@@ -40,11 +40,12 @@ class AgentKey:
         from livecfg.trust.signatures import signed_data
 
         flags = _RSA_SHA2_512 if _text(self.public)[0] == b"ssh-rsa" else 0
-        request = _string(self.public) + _string(signed_data(b"git", b"sha512", payload)) + struct.pack(">I", flags)
+        name = namespace.encode()
+        request = _string(self.public) + _string(signed_data(name, b"sha512", payload)) + struct.pack(">I", flags)
         kind, body = _ask(_SIGN, request)
         if kind != _SIGNED:
             raise AgentError("the ssh-agent refused to sign (was the key confirmed or touched?)")
-        parts = (self.public, b"git", b"", b"sha512", _text(body)[0])
+        parts = (self.public, name, b"", b"sha512", _text(body)[0])
         whole = base64.b64encode(b"SSHSIG" + struct.pack(">I", 1) + b"".join(map(_string, parts)))
         lines = [whole[at : at + 70] for at in range(0, len(whole), 70)]
         return b"\n".join([b"-----BEGIN SSH SIGNATURE-----", *lines, b"-----END SSH SIGNATURE-----", b""])

@@ -28,15 +28,15 @@ LITERAL = ("key::", "ssh-", "ecdsa-", "sk-")  # a public key itself in user.sign
 
 
 class Signer(Protocol):
-    """Makes armored SSH signatures for the namespace `git`; `public` is the raw blob of its key."""
+    """Makes armored SSH signatures; `public` is the raw blob of its key."""
 
     @property
     def public(self) -> bytes:
         """The raw public key blob."""
         ...
 
-    def sign(self, payload: bytes) -> bytes:
-        """Give the armored signature of a payload."""
+    def sign(self, payload: bytes, namespace: str = "git") -> bytes:
+        """Give the armored signature of a payload, good for one namespace."""
         ...
 
 
@@ -47,11 +47,11 @@ class KeyFile:
     private: Any
     public: bytes
 
-    def sign(self, payload: bytes) -> bytes:
-        """Sign for the namespace `git`."""
+    def sign(self, payload: bytes, namespace: str = "git") -> bytes:
+        """Sign with the key itself."""
         from livecfg.trust.signatures import sign
 
-        return sign(self.private, "git", payload)
+        return sign(self.private, namespace, payload)
 
 
 def key_option(command: F) -> F:

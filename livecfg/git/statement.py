@@ -77,18 +77,24 @@ class StatementRef:
             FetchError: the remote refuses, or does not answer well.
 
         """
-        who = f"{person.name} <{person.email}> {int(now)} +0000"
-        blob = Entry(object_id("blob", data, id_length), "blob", data)
-        listing = b"100644 " + FILE + b"\0" + bytes.fromhex(blob.name)
-        tree = Entry(object_id("tree", listing, id_length), "tree", listing)
-        text = f"tree {tree.name}\nauthor {who}\ncommitter {who}\n\nA livecfg statement\n".encode()
-        commit = Entry(object_id("commit", text, id_length), "commit", text)
-        push(self._source, self._source.full_ref, self._tip, commit.name, write_pack((blob, tree, commit), id_length)[0])
-        self._tip, self._data = commit.name, data
+        objects = statement_objects(data, person, now, id_length)
+        tip = objects[-1].name
+        push(self._source, self._source.full_ref, self._tip, tip, write_pack(objects, id_length)[0])
+        self._tip, self._data = tip, data
 
     def close(self) -> None:
         """Drop the connection."""
         self._upstream.close()
+
+
+def statement_objects(data: bytes, person: Person, now: float, id_length: int) -> tuple[Entry, ...]:
+    """Give blob, tree and commit of a statement, in this order."""
+    who = f"{person.name} <{person.email}> {int(now)} +0000"
+    blob = Entry(object_id("blob", data, id_length), "blob", data)
+    listing = b"100644 " + FILE + b"\0" + bytes.fromhex(blob.name)
+    tree = Entry(object_id("tree", listing, id_length), "tree", listing)
+    text = f"tree {tree.name}\nauthor {who}\ncommitter {who}\n\nA livecfg statement\n".encode()
+    return blob, tree, Entry(object_id("commit", text, id_length), "commit", text)
 
 
 class HostStatement:

@@ -52,6 +52,8 @@ class TrustedRoot:
     object_format: str = ""
     digest: str = ""
     """SHA-256 of the file: remembered state of another root is not believed."""
+    anchor_manifest: str = ""
+    """Of a checkpoint: the content of the anchor's tree, see `livecfg.trust.checkpoint`."""
 
     @property
     def people(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from livecfg.errors import RefusedError, RollbackError
 from livecfg.refusal import Code, Refusal
 from livecfg.revision import Candidate, Commit, Objects, Revision
 from livecfg.trust.approvals import Evidence, Identities, Seen, adopted
+from livecfg.trust.checkpoint import manifest_of
 from livecfg.trust.commits import parse_commit
 from livecfg.trust.forge import why_not_clean
 from livecfg.trust.identify import Signed, identify
@@ -273,9 +274,12 @@ class _Walk:
         if commit.payload_sha256 != root.anchor_payload_sha256:
             message = "the anchor commit is not the pinned one: its payload has another SHA-256"
             raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id))
+        if root.anchor_manifest and manifest_of(self.objects, commit.tree) != root.anchor_manifest:
+            message = "the files of the checkpoint's commit are not those that were signed: other content under the same ids"
+            raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id, advice="find out who made them"))
         policy = load_policy(self.objects, commit.tree)
         Judge(self.evidence, root, None, None).check_repository(policy)
-        if not root.carried_by(policy.file.root.people, policy.signers):
+        if not root.anchor_manifest and not root.carried_by(policy.file.root.people, policy.signers):
             message = "the policy of the anchor commit has other root people or keys than the pinned ones"
             raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id, path=POLICY_PATH))
         self.position = root.anchor_position

@@ -148,6 +148,7 @@ def resume(objects: Objects, trusted: Trusted, good: Good | None = None) -> Veri
     good = good or trusted.good
     if good is None:
         raise ValueError("nothing is remembered")
+    _check_format(trusted.root, good.commit)
     commit = parse_commit(good.commit, objects.read(good.commit, "commit"))
     if commit.payload_sha256 != good.payload_sha256 or commit.tree != good.tree:
         raise ValueError("the mirror holds another commit than the remembered one")
@@ -158,6 +159,7 @@ def resume(objects: Objects, trusted: Trusted, good: Good | None = None) -> Veri
 
 def _chain(candidate: Candidate, trusted: Trusted, limits: WalkLimits) -> list[Commit]:
     """First parents from the tip down to the last good commit, oldest first."""
+    _check_format(trusted.root, candidate.tip)
     stop = trusted.good.commit if trusted.good is not None else trusted.root.anchor_commit
     chain: list[Commit] = []
     object_id = candidate.tip
@@ -177,6 +179,14 @@ def _chain(candidate: Candidate, trusted: Trusted, limits: WalkLimits) -> list[C
             break
         object_id = commit.parents[0]
     return chain[::-1]
+
+
+def _check_format(root: TrustedRoot, object_id: str) -> None:
+    """Refuse a repository of another object format than the pinned one: SHA-1 where SHA-256 was promised is a downgrade."""
+    found = "sha1" if len(object_id) == 40 else "sha256"
+    if root.object_format and found != root.object_format:
+        message = f"the repository names objects by {found}, the trusted root wants {root.object_format}"
+        raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, advice="point the source at the pinned repository"))
 
 
 def _rollback(candidate: Candidate, good: str) -> Refusal:

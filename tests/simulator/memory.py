@@ -119,25 +119,37 @@ class MemoryRepo:
         by: str = "",
         message: str = "Change it",
         date: int | None = None,
+        name: str = "",
     ) -> str:
-        """Commit the files of the first parent with these changes (None deletes); `by` nobody: unsigned."""
+        """Commit the files of the first parent with these changes (None deletes); `by` nobody: unsigned.
+
+        `name` is what the author and committer lines say; default: who signs.
+        """
         whole = dict(self.files[on[0]]) if on else {}
         for path, text in (files or {}).items():
             if text is None:
                 whole.pop(path, None)
             else:
                 whole[path] = text
-        commit_id = self.commit_tree(self.tree(whole), on=on, by=by, message=message, date=date)
+        commit_id = self.commit_tree(self.tree(whole), on=on, by=by, message=message, date=date, name=name)
         self.files[commit_id] = whole
         return commit_id
 
     def commit_tree(
-        self, tree: str, *, on: Sequence[str] = (), by: str = "", message: str = "Change it", date: int | None = None
+        self,
+        tree: str,
+        *,
+        on: Sequence[str] = (),
+        by: str = "",
+        message: str = "Change it",
+        date: int | None = None,
+        name: str = "",
     ) -> str:
         """Commit a tree as it is."""
         if date is None:
             self.clock += 60
-        who = f"{by or 'nobody'} <{by or 'nobody'}> {self.clock if date is None else date} +0000"
+        name = name or by or "nobody"
+        who = f"{name} <{name}> {self.clock if date is None else date} +0000"
         head = [f"tree {tree}", *(f"parent {parent}" for parent in on), f"author {who}", f"committer {who}"]
         body = f"\n\n{message}\n"
         signature: list[str] = []

@@ -1,8 +1,8 @@
 """Run as a program by test_resume.py: follows a branch with the real mirror and reconciler, and is killed at a chosen read.
 
-`resume.py <home> <remote> <root> <step>`, with the half-way tip and the tip on standard input: for each (step-th) read of an object
-that the walk between them makes, a child walks to half-way, another goes on and kills itself at that read, a third takes over. Prints what a
-child that was never killed came to, then what the third of each round did.
+`resume.py <home> <remote> <root> <step>`, with the half-way tip and the tip on standard input. At every step-th object that the
+walk between them reads, a child that has walked to half-way goes on and kills itself, and another takes over. Prints what a child
+that was never killed came to, then what the last one of each round did.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import logging
 import signal
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -76,6 +77,8 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if settings.http:
+        _check_http()
     tokens = settings.tokens.read_bytes() if settings.tokens is not None else None
     access = make_access(settings.token, tokens, certificates=settings.tls_client_ca is not None)
     beats = None
@@ -220,11 +223,17 @@ async def _add_health(server: grpc.aio.Server) -> Any:
     return servicer
 
 
-async def _serve_http(settings: HubSettings, service: HubService, following: Following) -> None:
+def _check_http() -> None:
+    """Find out before anybody connects whether HTTP can be served."""
     try:
-        from livecfg.hub import web  # noqa: PLC0415 - starlette and uvicorn are an extra
+        import_module("livecfg.hub.web")  # starlette and uvicorn are an extra
     except ImportError as error:
         raise LivecfgError("--http needs starlette and uvicorn: pip install 'livecfg[hub]'") from error
+
+
+async def _serve_http(settings: HubSettings, service: HubService, following: Following) -> None:
+    from livecfg.hub import web  # noqa: PLC0415 - an extra
+
     await web.serve(settings.http, web.make_app(service, following, settings.webhook_secret))
 
 

@@ -21,14 +21,12 @@ from pydantic import BaseModel
 from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.refusal import Code, Refusal, printable
 from livecfg.secrets import holds_secret
-from livecfg.snapshot import changed
+from livecfg.snapshot import changed, secrets_of
 from livecfg.status import Condition, Status
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-
-    from pydantic import SecretStr
 
     from livecfg.link import Link
     from livecfg.reconciler import AnyReconciler
@@ -196,9 +194,10 @@ class Follower(Generic[M]):
         reconciler, snapshot = self._reconciler, self._snapshot
         if reconciler is None or snapshot is None:
             return ()
+        notes = (*reconciler.notes, *map(printable, self._link.notes))
         if reconciler.desired is None or not self._is_behind():
-            return reconciler.notes
-        return (f"serves {snapshot.revision.short}, desired is {reconciler.desired.short}", *reconciler.notes)
+            return notes
+        return (f"serves {snapshot.revision.short}, desired is {reconciler.desired.short}", *notes)
 
     def _is_behind(self) -> bool:
         desired = self._reconciler.desired if self._reconciler is not None else None
@@ -307,7 +306,7 @@ class Follower(Generic[M]):
                     hook(old, new)
                 except Exception as error:
                     name = getattr(hook, "__qualname__", "prepare")
-                    show, kind = not holds_secret(traceback.format_exc(), _secrets(old, new)), type(error).__name__
+                    show, kind = not holds_secret(traceback.format_exc(), secrets_of(old, new)), type(error).__name__
                     log.warning("prepare hook %s refused %s: %s", name, new.revision.short, kind, exc_info=show)
                     message = f"{name} refused it: {kind}"  # its text may hold values, and this one travels
                     advice = "the log of this process tells more; mend the revision or the hook; the last good revision stays"
@@ -345,7 +344,7 @@ class Follower(Generic[M]):
                     return
                 asyncio.run_coroutine_threadsafe(result, loop).result(self._timing.prepare_timeout_s)
         except Exception as error:  # what a callback raises is reported, no more
-            show = not holds_secret(traceback.format_exc(), _secrets(old, new))
+            show = not holds_secret(traceback.format_exc(), secrets_of(old, new))
             log.error("on_change callback %s failed: %s", name, type(error).__name__, exc_info=show)  # noqa: TRY400 - as said
 
     def _log_new_refusals(self) -> None:
@@ -394,7 +393,3 @@ class Follower(Generic[M]):
             self._link.report(self.status(), self.boot)
         except Exception:  # reporting never stops the thread
             log.exception("cannot report")
-
-
-def _secrets(*snapshots: Snapshot[Any] | None) -> tuple[SecretStr, ...]:
-    return tuple(secret for s in snapshots if s is not None and s.parts is not None for secret in s.parts.secrets)

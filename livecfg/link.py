@@ -22,6 +22,11 @@ class Link(ABC):
     poll_most_s = math.inf
     """How long the source may go without a look, whatever the application says."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know of what lies below: a mirror that is damaged or cannot be written."""
+        return ()
+
     def warm(self) -> None:  # noqa: B027 - nothing to do is a good default, here and below
         """Import, in the reader's thread, what the background thread will use.
 

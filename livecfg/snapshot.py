@@ -16,6 +16,8 @@ from livecfg.flags.evaluate import Reason, not_found
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pydantic import SecretStr
+
     from livecfg.flags.assignment import Assignment
     from livecfg.flags.evaluate import Evaluation
     from livecfg.flags.flag import CompiledFlag
@@ -301,3 +303,8 @@ def _value(snapshot: Snapshot[Any], key: str) -> object:
 def changed(old: Snapshot[Any], new: Snapshot[Any], keys: Sequence[str]) -> bool:
     """Tell whether any of the keys differs between two snapshots."""
     return any(_value(old, key) != _value(new, key) for key in keys)
+
+
+def secrets_of(*snapshots: Snapshot[Any] | None) -> tuple[SecretStr, ...]:
+    """Give every secret that some snapshots hold."""
+    return tuple(secret for s in snapshots if s is not None and s.parts is not None for secret in s.parts.secrets)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from livecfg.errors import FetchError, LivecfgError
+from livecfg.errors import LivecfgError
 from livecfg.git.faults import pid_alive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
@@ -179,6 +179,11 @@ class MirrorLink(Link):
         _version()  # it imports, too
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know of the mirror."""
+        return self._disk.notes
+
+    @property
     def is_fetcher(self) -> bool:  # type: ignore[override]  # a plain attribute where there is nothing to elect
         """Whether this process asks the remote for its host."""
         return self._mirror.is_fetcher
@@ -246,10 +251,7 @@ class MirrorLink(Link):
 
     def elect(self) -> bool:
         """Try to become the fetcher; connect to the hub when that works out."""
-        try:
-            won = self._mirror.elect()
-        except FetchError:
-            return False
+        won = self._mirror.elect()
         if won and self._hub is None and self._set_up.hub:
             self._connect_hub(read_trusted_root(self._set_up.trusted_root))
         return won

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git import maintain, packing
+from livecfg.git.complaints import DAMAGED, SUSPECT, Complaints
 from livecfg.git.faults import translating
 from livecfg.git.intake import Intake, Upstream
 from livecfg.git.lock import Election, sweep
@@ -69,6 +70,7 @@ class Mirror:
         self._upstream = Upstream(source)
         self._intake = Intake(source.limits, self._holds, self.objects.content)
         self._unwritable = ""
+        self._complaints = Complaints(self.folder)
         self._missed: set[str] = set()
         self._maintenance = maintain.Maintenance(self._store.path, self._limits.object_bytes)
         self._offered = False
@@ -293,36 +295,35 @@ class Mirror:
         try:
             return self._store.read(object_id)
         except CorruptObjectError:
-            self._complain("damaged")
+            self._complaints.leave(DAMAGED)
             raise
         except MissingObjectError:
             if object_id not in self._missed and len(self._missed) < _MISSED_MOST:
                 self._missed.add(object_id)
-                self._complain("suspect")
+                self._complaints.leave(SUSPECT)
             raise
-
-    def _complain(self, mark: str) -> None:
-        with suppress(OSError):
-            (self.folder / mark).touch()
 
     @property
     def is_damaged(self) -> bool:
         """Whether a process of this host complained: the fetcher's next `fetch` looks into it."""
-        return not self._unwritable and any((self.folder / mark).exists() for mark in ("damaged", "suspect"))
+        return not self._unwritable and self._complaints.has(DAMAGED, SUSPECT)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know of the mirror: that there is none, that it is damaged, or was a short while ago."""
+        return self._complaints.notes(self._unwritable)
 
     def _repair(self) -> None:
         """Re-clone when a process of this host has met a corrupt object, or missed one that the tip reaches."""
         if self._unwritable:
             return  # nothing on disk is used, and the folder may not even be looked into
-        suspect = self.folder / "suspect"
-        if suspect.exists():
-            with suppress(OSError):
-                suspect.unlink()
-            if packing.is_incomplete(self.objects, self.tip()):
-                self._complain("damaged")
-        if (self.folder / "damaged").exists():
+        self._complaints.evict_strangers(len(self.tip()))
+        if self._complaints.take(SUSPECT) and packing.is_incomplete(self.objects, self.tip()):
+            self._complaints.leave(DAMAGED)
+        if self._complaints.has(DAMAGED):
             log.warning("the mirror is damaged: fetching it anew")
             self.rebuild()
+            self._complaints.tell("the mirror was damaged, and was fetched anew")
 
     def rebuild(self) -> None:
         """Fetch everything anew beside the mirror, keep what is readable of the old one, and swap the directories.
@@ -353,7 +354,7 @@ class Mirror:
             self._quarantine = Quarantine()
             self._moves += 1
             self.objects.forget()
-            (self.folder / "damaged").unlink(missing_ok=True)
+            self._complaints.take(DAMAGED)
 
     def _swap(self, beside: Path) -> None:
         current, outgoing = self.folder / "mirror.git", self.folder / f"outgoing-{secrets.token_hex(6)}"

@@ -41,6 +41,13 @@ _GONE_MOST = 16
 _HEX = frozenset("0123456789abcdef")
 
 
+def config_of(id_length: int) -> bytes:
+    """Give the config of a mirror. Nobody but livecfg may maintain it: gc beside a fetch loses commits."""
+    form = "\trepositoryformatversion = 1\n" if id_length == 64 else "\trepositoryformatversion = 0\n"
+    extension = "[extensions]\n\tobjectformat = sha256\n" if id_length == 64 else ""
+    return f"[core]\n{form}\tbare = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n{extension}".encode()
+
+
 class Store:
     """Objects and the tip ref under one bare repository; `object_bytes` caps what is inflated for one read."""
 
@@ -244,11 +251,7 @@ class Store:
             (self.path / folder).mkdir(parents=True, exist_ok=True, mode=0o755)
         if (self.path / "config").exists():
             return
-        form = "\trepositoryformatversion = 1\n" if id_length == 64 else "\trepositoryformatversion = 0\n"
-        extension = "[extensions]\n\tobjectformat = sha256\n" if id_length == 64 else ""
-        # Nobody but livecfg may maintain the mirror: gc beside a fetch loses commits.
-        config = f"[core]\n{form}\tbare = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n{extension}"
-        write_file(self.path / "config", config.encode())
+        write_file(self.path / "config", config_of(id_length))
         write_file(self.path / "HEAD", b"ref: refs/heads/none\n")  # git accepts branches only; the tip is no branch
 
     def add(self, objects: Mapping[str, Content], pack: bytes, offsets: Mapping[str, int]) -> None:

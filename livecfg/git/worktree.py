@@ -2,7 +2,8 @@
 
 In development hidden entries other than `.livecfg` and symbolic links are left out. For a check everything counts as Git
 would take it, so that what verification refuses is seen: links, executables, repositories inside, hidden names. Special files
-are left out, and what is in `.git` is never read.
+are left out, and what is in `.git` is never read. In development a folder that Kubernetes
+mounts (a ConfigMap: links into a folder that is swapped) is read as what it shows.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class WorkingTree:
         if depth > _DEPTH_MOST:
             raise FetchError(f"{folder} lies over {_DEPTH_MOST} folders deep")
         listed: list[tuple[bytes, bytes, str]] = []
-        with os.scandir(folder) as entries:
+        with os.scandir(self._mounted(folder)) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
                 if self._leaves_out(entry, depth):
                     continue
@@ -103,6 +104,14 @@ class WorkingTree:
         listed.sort(key=lambda item: item[1] + (b"/" if item[0] == b"40000" else b""))
         content = b"".join(mode + b" " + name + b"\0" + bytes.fromhex(below) for mode, name, below in listed)
         return _put(found, "tree", content)
+
+    def _mounted(self, folder: Path) -> Path:
+        """A folder that Kubernetes mounts holds links into `..data`, which is swapped whole: read what it leads to, once."""
+        data = folder / "..data"
+        if self._leave_out is not None or not data.is_symlink():
+            return folder
+        real = data.resolve()
+        return real if real.is_relative_to(folder.resolve()) else folder
 
     def _leaves_out(self, entry: os.DirEntry[str], depth: int) -> bool:
         if self._leave_out is None:

@@ -29,12 +29,19 @@ class WriteBack:
         self._states: dict[str, tuple[bytes, int]] = {}
         self._closed = False
         self._failing = False
+        self._why = ""
         self._thread: threading.Thread | None = None
 
     @property
     def objects(self) -> Objects:
         """The objects of the mirror, re-hashed as they are read."""
         return self._mirror.objects
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know: of the mirror, and that it cannot be written."""
+        failing = (f"the mirror cannot be written, a restart may not find this revision: {self._why}",) if self._failing else ()
+        return (*self._mirror.notes, *failing)
 
     def fetch(self, since: str | None) -> Candidate | None:
         """Give the tip when it is not `since`; as `Mirror.fetch`."""
@@ -96,6 +103,7 @@ class WriteBack:
                         del self._states[name]
             self._failing = False
         except LivecfgError as error:  # the new revision is in use; only a restart without the remote would miss it
+            self._why = str(error)
             if not self._failing:
                 log.warning("cannot remember the applied revision: %s", error)
             self._failing = True

@@ -50,7 +50,7 @@ def _value(objects: Objects, path: str, entry: Entry | None) -> Any:
     if entry is None:
         return None
     if not entry.is_file:
-        raise RefusedError(Refusal(Code.TREE_HYGIENE, "not a plain file", path=path))
+        raise RefusedError(Refusal(Code.TREE_HYGIENE, "not a plain file", path=path, advice="put a plain file there, or nothing"))
     return read(objects.read(entry.id, "blob"), path).value
 
 

@@ -79,7 +79,8 @@ def read_heartbeat(data: bytes, policy: Policy, ref: str, now: float) -> Heartbe
 
 
 def _refused(why: str) -> RefusedError:
-    return RefusedError(Refusal(Code.BAD_SIGNATURE, f"a heartbeat that does not count: {why}"))
+    advice = "see which hub signs for this ref, and with which key"
+    return RefusedError(Refusal(Code.BAD_SIGNATURE, f"a heartbeat that does not count: {why}", advice=advice))
 
 
 def claimed_tip(data: bytes) -> str:

@@ -47,7 +47,8 @@ class Signed:
         if self.valid_after <= moment <= self.valid_before:
             return None
         message = f"the key of {self.person} is not valid at the commit's time"
-        return Refusal(Code.KEY_NOT_VALID_NOW, message, commit=commit.id, signer=self.person)
+        advice = f"sign with a key that is, and have the commit adopted: `livecfg adopt {commit.id[:10]}`"
+        return Refusal(Code.KEY_NOT_VALID_NOW, message, commit=commit.id, signer=self.person, advice=advice)
 
 
 def identify(commit: Commit, signers: Mapping[bytes, Signer]) -> Signed | Refusal:
@@ -60,7 +61,8 @@ def identify(commit: Commit, signers: Mapping[bytes, Signer]) -> Signed | Refusa
 
     """
     if commit.flaw:
-        return Refusal(Code.NOT_CANONICAL, f"not an ordinary commit: {commit.flaw}", commit=commit.id)
+        message = f"not an ordinary commit: {commit.flaw}"
+        return Refusal(Code.NOT_CANONICAL, message, commit=commit.id, advice="make it again with plain git, or revert it")
     if commit.signature is None:
         advice = "sign it (`git commit -S`), or let somebody whom policy allows adopt it (`livecfg adopt`)"
         return Refusal(Code.UNSIGNED, "the commit is not signed", commit=commit.id, advice=advice)
@@ -68,7 +70,8 @@ def identify(commit: Commit, signers: Mapping[bytes, Signer]) -> Signed | Refusa
     try:
         signed = _openpgp(commit, known) if is_openpgp(commit.signature) else _ssh(commit, known)
     except SignatureError as error:
-        return Refusal(Code.BAD_SIGNATURE, f"the signature does not hold: {error}", commit=commit.id)
+        advice = f"sign it anew, or let somebody whom policy allows adopt it: `livecfg adopt {commit.id[:10]}`"
+        return Refusal(Code.BAD_SIGNATURE, f"the signature does not hold: {error}", commit=commit.id, advice=advice)
     except _NobodyError as error:
         return Refusal(error.code, str(error), commit=commit.id, signer=error.signer, advice=error.advice)
     return signed

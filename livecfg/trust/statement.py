@@ -64,4 +64,4 @@ def read_statement(
 
 
 def _refused(why: str) -> RefusedError:
-    return RefusedError(Refusal(Code.BAD_SIGNATURE, f"a statement that cannot be used: {why}"))
+    return RefusedError(Refusal(Code.BAD_SIGNATURE, f"a statement that cannot be used: {why}", advice="see who can write it"))

@@ -43,7 +43,11 @@ Change = tuple[Entry | None, Entry | None]
 
 
 class TreeFaultError(Exception):
-    """A tree that is malformed or breaks a rule; the text says which entry and why."""
+    """A tree that is malformed or breaks a rule; the text says which entry and why, `path` where, as far as that is known."""
+
+    def __init__(self, text: str, path: str = "") -> None:
+        self.path = path
+        super().__init__(text)
 
 
 def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
@@ -91,7 +95,7 @@ def walk(objects: Objects, tree_id: str, prefix: str = "") -> Iterator[tuple[str
 
     """
     if prefix.count("/") > MAX_DEPTH:
-        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels")
+        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
     for name, entry in entries(objects, tree_id).items():
         if entry.is_tree:
             yield from walk(objects, entry.id, f"{prefix}{name}/")
@@ -112,7 +116,7 @@ def diff(objects: Objects, old: str | None, new: str | None, prefix: str = "") -
     if old == new:
         return {}
     if prefix.count("/") > MAX_DEPTH:
-        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels")
+        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
     before = entries(objects, old) if old else {}
     after = entries(objects, new) if new else {}
     changes: dict[str, Change] = {}
@@ -146,7 +150,7 @@ def check(objects: Objects, tree_id: str, known: str | None, prefix: str = "") -
     if tree_id == known:
         return
     if prefix.count("/") >= MAX_DEPTH:
-        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels")
+        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
     found = entries(objects, tree_id)
     before = entries(objects, known) if known else {}
     _check_names(found, prefix)
@@ -162,13 +166,14 @@ def _check_names(found: Mapping[str, Entry], prefix: str) -> None:
     for name, entry in found.items():
         path = prefix + name
         if entry.mode not in {BLOB_MODE, TREE_MODE}:
-            raise TreeFaultError(f"{path}: mode {entry.mode}; only plain files (100644) and folders (40000) may be here")
+            raise TreeFaultError(f"{path}: mode {entry.mode}; only plain files (100644) and folders (40000) may be here", path)
         if not _NAME.match(name) or name.casefold() in _RESERVED:
-            raise TreeFaultError(f"{path}: expected a name of [A-Za-z0-9._@+-], at most 128 characters, and not one of Git's own")
+            why = "expected a name of [A-Za-z0-9._@+-], at most 128 characters, and not one of Git's own"
+            raise TreeFaultError(f"{path}: {why}", path)
         if name.casefold() in folded:
-            raise TreeFaultError(f"{path}: differs from another name only in upper and lower case")
+            raise TreeFaultError(f"{path}: differs from another name only in upper and lower case", path)
         folded.add(name.casefold())
         key = name + ("/" if entry.is_tree else "")
         if key <= order:
-            raise TreeFaultError(f"{path}: the tree is not in canonical order")
+            raise TreeFaultError(f"{path}: the tree is not in canonical order", path)
         order = key

@@ -195,6 +195,9 @@ def _rollback(candidate: Candidate, good: str) -> Refusal:
     return Refusal(Code.ROLLBACK, message, commit=candidate.tip, advice=advice)
 
 
+_PINNED = "compare the URL and the trusted root that the application ships; `livecfg root export --anchor` writes a new one"
+
+
 class _Everything:
     """Holds every path."""
 
@@ -244,7 +247,7 @@ class _Walk:
             return Judged(commit, self.position, signed, authorised=False, refusals=refusals, verdict=verdict)
         except TreeFaultError as error:
             advice = "remove what is named in a further commit"
-            refusal = Refusal(Code.TREE_HYGIENE, str(error), commit=commit.id, advice=advice)
+            refusal = Refusal(Code.TREE_HYGIENE, str(error), commit=commit.id, path=error.path, advice=advice)
             return Judged(commit, self.position, signed, authorised=False, refusals=(refusal,), verdict=verdict)
         if commit.committer_time > now + AHEAD_S:
             return None
@@ -283,7 +286,7 @@ class _Walk:
         root = self.trusted.root
         if commit.payload_sha256 != root.anchor_payload_sha256:
             message = "the anchor commit is not the pinned one: its payload has another SHA-256"
-            raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id))
+            raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id, advice=_PINNED))
         if root.anchor_manifest and manifest_of(self.objects, commit.tree) != root.anchor_manifest:
             message = "the files of the checkpoint's commit are not those that were signed: other content under the same ids"
             raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id, advice="find out who made them"))
@@ -291,7 +294,7 @@ class _Walk:
         Judge(self.evidence, root, None, None).check_repository(policy)
         if not root.anchor_manifest and not root.carried_by(policy.file.root.people, policy.signers):
             message = "the policy of the anchor commit has other root people or keys than the pinned ones"
-            raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id, path=POLICY_PATH))
+            raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, commit=commit.id, path=POLICY_PATH, advice=_PINNED))
         self.position = root.anchor_position
         judged = Judged(commit, self.position, Signed(", ".join(sorted(root.people)), ""), authorised=True)
         self._accept(judged)

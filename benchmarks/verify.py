@@ -1,4 +1,4 @@
-"""Verification: milliseconds per commit in the walk against `git verify-commit`, and verify + diff + load of a 10-file commit."""
+"""Verification: per commit against `git verify-commit`, a cold walk, and verify + diff + load of a commit of ten files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from pydantic import BaseModel
 
 from benchmarks.figures import Figure, percentile, ratio, show, wall_ms
 from livecfg.git.mirror import Mirror
+from livecfg.git.pack import Entry, write_pack
 from livecfg.git.source import GitSource
 from livecfg.layers import Process
 from livecfg.loader import load
+from livecfg.revision import Candidate
 from livecfg.scope import Scope
 from livecfg.signals import Signals
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted, verify
 from tests.simulator import ConfigRepo
+from tests.simulator.memory import MemoryRepo
 from tests.simulator.repo import isolated
 
 CHAIN = int(os.environ.get("LIVECFG_BENCH_CHAIN", "200"))
+COLD = int(os.environ.get("LIVECFG_BENCH_COLD", "10000"))
 FLAG = '{"flags": {"f%d": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "%s"}}}\n'
 
 
@@ -70,6 +74,35 @@ def walk(folder: Path) -> list[Figure]:
     ]
 
 
+def cold(folder: Path, commits: int) -> list[Figure]:
+    """A new client of an old repository: nothing remembered, nothing cached, the objects in one pack of its mirror."""
+    repo = MemoryRepo()
+    files = {f"config/other{n // 100}/f{n}.yaml": b"value: 1\n" for n in range(100)}
+    tip = repo.found(("ana@acme", "bo@acme"), [{"id": "all", "paths": ["**"], "allow": ["*"]}], files)
+    for n in range(commits - 1):
+        tip = repo.commit({f"config/other0/f{n % 100}.yaml": b"value: %d\n" % n}, on=(tip,), by=("ana@acme", "bo@acme")[n % 2])
+    remote = folder / "cold.git"
+    data, _ = write_pack([Entry(name, kind, raw) for name, (kind, raw) in repo.objects.items()], level=1)
+    git = ["git", "-C", str(remote)]
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True, env=isolated(folder))
+    subprocess.run([*git, "index-pack", "--stdin"], input=data, check=True, capture_output=True, env=isolated(folder))
+    subprocess.run([*git, "update-ref", "refs/heads/main", tip], check=True, env=isolated(folder))
+    with Mirror(folder / "cold-home", GitSource(url=str(remote))) as mirror:
+        mirror.fetch(None)
+        mirror.promote()
+    with Mirror(folder / "cold-home", GitSource(url=str(remote))) as mirror:
+        candidate = Candidate("main", tip, mirror.objects)
+        began = time.perf_counter_ns()
+        found = verify(candidate, repo.trusted(), time.time() + 1e9)
+        taken = (time.perf_counter_ns() - began) / 1e6
+    assert found.trusted.good is not None
+    assert found.trusted.good.commit == tip
+    return [
+        Figure(f"cold walk of {commits:,} commits, whole", taken / 1000, "s"),
+        Figure(f"cold walk of {commits:,} commits, per commit", taken / commits, "ms"),
+    ]
+
+
 def change(folder: Path, files: int) -> list[Figure]:
     """One commit that changes ten flag files: verify, diff and load, objects in the mirror."""
     repo = repository(folder / f"change{files}", files)
@@ -95,7 +128,9 @@ def change(folder: Path, files: int) -> list[Figure]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="livecfg-bench-") as name:
-        show("Verification, wall ms, medians", walk(Path(name)) + [f for n in (100, 10_000) for f in change(Path(name), n)])
+        folder = Path(name)
+        figures = walk(folder) + cold(folder, COLD) + [f for n in (100, 10_000) for f in change(folder, n)]
+        show("Verification, wall time, medians", figures)
 
 
 if __name__ == "__main__":

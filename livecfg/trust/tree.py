@@ -6,22 +6,21 @@ Trees are compared by their raw ids, so that the cost follows the change and not
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from livecfg.revision import Objects
+    from livecfg.revision import Kind, Objects
 
 BLOB_MODE, TREE_MODE = "100644", "40000"
 MAX_DEPTH = 16
+MAX_KEPT_ENTRIES = 50_000
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")
 _RESERVED = frozenset({".", "..", ".git", ".gitmodules", "git~1"})
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a tree: its mode as Git writes it, and the id of what it names."""
 
     mode: str
@@ -72,8 +71,35 @@ def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
     return entries
 
 
+class SplitTrees:
+    """`Objects` that keep the trees they have split: a walk looks at the same few with every commit."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._trees: dict[str, dict[str, Entry]] = {}
+        self._count = 0
+
+    def read(self, object_id: str, kind: Kind) -> bytes:
+        """Give the content of one object."""
+        return self._objects.read(object_id, kind)
+
+    def entries(self, tree_id: str) -> dict[str, Entry]:
+        """Give the entries of one tree."""
+        found = self._trees.get(tree_id)
+        if found is None:
+            found = entries(self._objects, tree_id)
+            self._count += len(found)
+            if self._count > MAX_KEPT_ENTRIES:
+                self._trees.clear()
+                self._count = len(found)
+            self._trees[tree_id] = found
+        return found
+
+
 def entries(objects: Objects, tree_id: str) -> dict[str, Entry]:
     """Read and split one tree."""
+    if isinstance(objects, SplitTrees):
+        return objects.entries(tree_id)
     return parse(objects.read(tree_id, "tree"), len(tree_id) // 2)
 
 

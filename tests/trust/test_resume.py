@@ -41,7 +41,7 @@ def history(path: Path) -> tuple[ConfigRepo, str]:
     return repo, half
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_at_any_read_of_a_walk_changes_no_verdict(tmp_path: Path, step: int) -> None:
     repo, half = history(tmp_path / "repo")
     root = tmp_path / "root.yaml"
@@ -51,5 +51,5 @@ def test_a_kill_at_any_read_of_a_walk_changes_no_verdict(tmp_path: Path, step: i
     assert done.returncode == 0, done.stderr[-3000:]
     whole, *after_a_kill = done.stdout.splitlines()
     assert '"a":2,"b":3' in whole
-    assert len(after_a_kill) > 60 // step
+    assert len(after_a_kill) > 40 // step
     assert set(after_a_kill) == {whole}

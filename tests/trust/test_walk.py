@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from livecfg.trust.history import last_change
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.verify import Trusted, Verification, WalkLimits, resume, verify
 from tests.simulator import ConfigRepo
+from tests.simulator.memory import MemoryRepo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -328,6 +330,22 @@ def test_a_pinned_threshold_of_two_needs_a_second_person_from_the_first_commit_o
 def test_a_missing_object_stops_the_walk_and_skips_nothing(repo: ConfigRepo) -> None:
     with pytest.raises(MissingObjectError):
         walk(repo, tip="0" * 39 + "1")
+
+
+def test_a_walk_reads_and_splits_each_tree_once() -> None:
+    repo = MemoryRepo()
+    tip = repo.found(("ana@acme",), [{"id": "all", "paths": ["**"], "allow": ["*"]}], {BASE: b"a: 1\n", PROD: b"a: 1\n"})
+    for n in range(5):
+        tip = repo.commit({BASE: b"a: %d\n" % (n + 2)}, on=(tip,), by="ana@acme")
+    reads: Counter[str] = Counter()
+
+    class Counting:
+        def read(self, object_id: str, kind: Kind) -> bytes:
+            reads[object_id] += kind == "tree"
+            return repo.read(object_id, kind)
+
+    assert verify(Candidate("main", tip, Counting()), repo.trusted(), NOW).good is not None
+    assert max(reads.values()) == 1
 
 
 def test_a_chain_over_the_limit_is_refused(repo: ConfigRepo) -> None:

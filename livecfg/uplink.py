@@ -231,6 +231,8 @@ class MirrorLink(Link):
         """Begin at the pinned root; where there is no last good commit, at a checkpoint that its people signed."""
         if self._mirror.load_state(state) is None:
             root = beginning(root, self._checkpoints.read(), self._source.full_ref, time.time(), log.warning)
+            if root.anchor_manifest:
+                self._mirror.begin_at(root.anchor_commit)
         return Trusted.start(root, self._source.ref)
 
     def _watch(self) -> tuple[Watcher, ...]:

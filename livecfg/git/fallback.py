@@ -14,6 +14,7 @@ from dulwich.object_store import ObjectStoreGraphWalker
 from dulwich.objects import ObjectID
 from dulwich.protocol import Protocol as DulwichProtocol
 
+from livecfg.errors import FetchError
 from livecfg.git.faults import over_limit
 from livecfg.git.http import HttpRemote
 from livecfg.git.pack import check_header
@@ -80,7 +81,11 @@ class _OldSession:
         refs: Any = self._client.get_refs(self._path, ref_prefix=[wanted]).refs
         return existing((refs.get(wanted) or b"").decode(), self._source)
 
-    def pack(self, want: str, have: str) -> bytes:
+    def pack(self, want: str, have: str, edge: str = "") -> bytes:
+        if edge == want:
+            raise FetchError("a server of an old protocol version gives all of the history or none")
+        if edge:
+            have = ""  # it could not be told what is missing below
         limits, pack = self._deadline.limits, bytearray()
 
         def keep(data: bytes) -> int:

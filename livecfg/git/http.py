@@ -213,9 +213,9 @@ class _HttpSession:
             answer.drain()
         return existing(tip, source)
 
-    def pack(self, want: str, have: str) -> bytes:
-        capabilities = self._remote.capabilities(self._deadline)
-        with self._remote.command("git-upload-pack", wire.fetch_request(capabilities, want, have), self._deadline) as answer:
+    def pack(self, want: str, have: str, edge: str = "") -> bytes:
+        request = wire.fetch_request(self._remote.capabilities(self._deadline), want, have, edge)
+        with self._remote.command("git-upload-pack", request, self._deadline) as answer:
             pack = wire.read_pack_answer(answer.read, self._deadline.limits)
             answer.drain()
         return pack

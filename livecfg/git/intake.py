@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from livecfg.errors import FetchError
@@ -15,16 +16,22 @@ from livecfg.git.wire import OldProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from livecfg.git.edge import Edge
     from livecfg.git.pack import Content
     from livecfg.git.source import GitSource, Limits
     from livecfg.git.transport import Remote, Session
+
+log = logging.getLogger(__name__)
 
 
 class Intake:
     """Checks packs and copies; `holds` says what the mirror has already (whole, with all below it), `read` gives it."""
 
-    def __init__(self, limits: Limits, holds: Callable[[str], bool], read: Callable[[str], Content]) -> None:
+    def __init__(
+        self, limits: Limits, holds: Callable[[str], bool], read: Callable[[str], Content], edge: Edge | None = None
+    ) -> None:
         self.limits = limits
+        self.edge = edge
         self._holds = holds
         self._read = read
         self._compares_with_nothing = False
@@ -33,8 +40,8 @@ class Intake:
         """Whether an object need not be sent. After an incomplete answer nothing counts: the mirror itself may be at fault."""
         return not self._compares_with_nothing and self._holds(name)
 
-    def pack(self, data: bytes, tip: str) -> Quarantine:
-        """Read a pack that may be thin.
+    def pack(self, data: bytes, tip: str, *, alone: bool = False) -> Quarantine:
+        """Read a pack that may be thin; `alone`: it leaves out the commit's parents and what is below them.
 
         Raises:
             FetchError: it is malformed, over a cap, or leaves something out.
@@ -44,12 +51,13 @@ class Intake:
         found = Quarantine(tip, reader.read())
         if reader.self_contained:
             found.pack, found.offsets = data, reader.offsets
-        return self.complete(found)
+        return self.complete(found, alone=alone)
 
-    def complete(self, found: Quarantine) -> Quarantine:
+    def complete(self, found: Quarantine, *, alone: bool = False) -> Quarantine:
         """Check that nothing is left out: a mirror that claims what it lacks would never be sent it again."""
         try:
-            graph.check_closed(found.objects, found.tip, self.holds, self._read)
+            objects = found.objects | _orphaned(found) if alone else found.objects
+            graph.check_closed(objects, found.tip, self.holds, self._read)
         except FetchError:
             self._compares_with_nothing = True
             raise
@@ -87,6 +95,21 @@ class Upstream:
         finally:
             self._deadline = None
 
+    def begin(self, intake: Intake) -> Quarantine | None:
+        """Give the commit at `intake.edge` alone, with its files; None where the remote cannot do that."""
+        edge = intake.edge.commit if intake.edge is not None else ""
+        try:
+            with Deadline(intake.limits) as deadline, self._remote.session(deadline) as session:
+                self._deadline = deadline
+                if isinstance(session, LocalSession):
+                    return None  # all of it is at hand
+                return intake.pack(session.pack(edge, "", edge), edge, alone=True)
+        except (FetchError, OldProtocolError) as error:
+            log.info("cannot begin at %s (%s): fetching everything", edge[:10], error)
+            return None
+        finally:
+            self._deadline = None
+
     def cut(self) -> None:
         """From another thread: end a conversation that is going on."""
         deadline = self._deadline
@@ -110,7 +133,19 @@ def _new_objects(session: Session | LocalSession, tip: str, have: str, intake: I
     if isinstance(session, LocalSession):
         has = intake.holds if have else _never  # an empty mirror need not be asked 10,000 times
         return intake.complete(Quarantine(tip, session.objects(tip, has)))
-    return intake.pack(session.pack(tip, have if have and intake.holds(have) else ""), tip)
+    if not have or not intake.holds(have):
+        return intake.pack(session.pack(tip, ""), tip)
+    return intake.pack(session.pack(tip, have, intake.edge.commit if intake.edge is not None else ""), tip)
+
+
+def _orphaned(found: Quarantine) -> dict[str, Content]:
+    """The commit as one without parents, to be checked only."""
+    kind, content = found.objects.get(found.tip, ("", b""))
+    if kind != "commit":
+        return {}
+    head, blank, message = content.partition(b"\n\n")
+    kept = [line for line in head.split(b"\n") if not line.startswith(b"parent ")]
+    return {found.tip: ("commit", b"\n".join(kept) + blank + message)}
 
 
 def _never(_: str) -> bool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git import maintain, packing
 from livecfg.git.complaints import DAMAGED, SUSPECT, Complaints
+from livecfg.git.edge import Edge
 from livecfg.git.faults import translating
 from livecfg.git.intake import Intake, Upstream
 from livecfg.git.lock import Election, sweep
@@ -68,7 +69,8 @@ class Mirror:
         self._states = States(self.folder / "state")
         self.reports = Reports(self.folder / "processes")
         self._upstream = Upstream(source)
-        self._intake = Intake(source.limits, self._holds, self.objects.content)
+        self._edge = Edge(self.folder / "edge")
+        self._intake = Intake(source.limits, self._holds, self.objects.content, self._edge)
         self._unwritable = ""
         self._complaints = Complaints(self.folder)
         self._missed: set[str] = set()
@@ -151,6 +153,7 @@ class Mirror:
             log.warning("no election possible, fetching for this process alone: %s", error)
             return True
         if won:
+            self._edge.read()
             removed = sweep(self.folder)
             if removed:
                 log.info("removed %d leftovers of an interrupted fetch", removed)
@@ -204,6 +207,11 @@ class Mirror:
                     self._quarantine = ahead = Quarantine()
         return not self.is_fetcher and (bool(ahead.tip) or self.election.silent_s() > SILENT_S)
 
+    def begin_at(self, commit: str) -> None:
+        """Where nothing is here, let the first `fetch` leave out what lies below a commit; once it is missed, it is fetched."""
+        if not self.tip() and self.election.held:
+            self._edge.commit = commit
+
     def look_again(self) -> None:
         """Let the next `fetch` give what is here, without asking anybody."""
         self._offered = True
@@ -224,6 +232,12 @@ class Mirror:
 
     def _download(self) -> None:
         """One conversation with the remote. It holds no lock, so that a pushed pack need not wait for a slow remote."""
+        if not self.election.held:
+            self._edge.read()  # the fetcher's, in whose place this process asks
+        elif self._edge.commit and not self.tip():
+            first = self._upstream.begin(self._intake)
+            with self._lock:
+                self._edge.forget() if first is None else self._keep(first)
         moves = self._moves
         self.asked_s = time.monotonic()
         found = self._upstream.ask(self.tip(), self._intake)
@@ -284,6 +298,7 @@ class Mirror:
                 self._store.create(len(kept.tip))
                 if kept.objects:
                     self._store.add(kept.objects, kept.pack, kept.offsets)
+                self._edge.write()
                 self._store.set_tip(kept.tip)
             with self._lock:
                 self._quarantine = self._quarantine.without(kept)
@@ -321,9 +336,9 @@ class Mirror:
         if self._complaints.take(SUSPECT) and packing.is_incomplete(self.objects, self.tip()):
             self._complaints.leave(DAMAGED)
         if self._complaints.has(DAMAGED):
-            log.warning("the mirror is damaged: fetching it anew")
+            what = "began at a checkpoint, older history was needed" if self._edge.commit else "was damaged"
             self.rebuild()
-            self._complaints.tell("the mirror was damaged, and was fetched anew")
+            self._complaints.tell(f"the mirror {what}, and was fetched anew")
 
     def rebuild(self) -> None:
         """Fetch everything anew beside the mirror, keep what is readable of the old one, and swap the directories.
@@ -354,6 +369,7 @@ class Mirror:
             self._quarantine = Quarantine()
             self._moves += 1
             self.objects.forget()
+            self._edge.forget()
             self._complaints.take(DAMAGED)
 
     def _swap(self, beside: Path) -> None:

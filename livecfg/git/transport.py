@@ -44,8 +44,11 @@ class Session(Protocol):
         """
         ...
 
-    def pack(self, want: str, have: str) -> bytes:
-        """Give a pack of what `want` reaches and `have` (may be empty) does not; may be thin on `have`."""
+    def pack(self, want: str, have: str, edge: str = "") -> bytes:
+        """Give a pack of what `want` reaches and `have` (may be empty) does not; may be thin on `have`.
+
+        `edge`: what lies below it is not here; when it is what is wanted, it is wanted without that.
+        """
         ...
 
 
@@ -179,8 +182,8 @@ class _StreamSession:
         read = wire.counted(self._pipe.read, limit, "the list of refs is too long", "refs_bytes")
         return existing(wire.read_ref(read, self._capabilities, ref), self._source)
 
-    def pack(self, want: str, have: str) -> bytes:
-        self._pipe.write(wire.fetch_request(self._capabilities, want, have))
+    def pack(self, want: str, have: str, edge: str = "") -> bytes:
+        self._pipe.write(wire.fetch_request(self._capabilities, want, have, edge))
         return wire.read_pack_answer(self._pipe.read, self._deadline.limits)
 
 

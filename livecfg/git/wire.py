@@ -155,10 +155,15 @@ def read_ref(read: Read, capabilities: Capabilities, ref: str) -> str:
     raise FetchError("the remote's answer is truncated")
 
 
-def fetch_request(capabilities: Capabilities, want: str, have: str) -> bytes:
-    """Ask for one pack: `want` without what `have` reaches; no negotiation round."""
+def fetch_request(capabilities: Capabilities, want: str, have: str, edge: str = "") -> bytes:
+    """Ask for one pack: `want` without what `have` reaches; no negotiation round.
+
+    What lies below `edge` is not here; where `edge` is what is wanted, it is wanted alone.
+    """
     haves = (b"have " + have.encode(),) if have else ()
-    return _command(b"fetch", capabilities, b"thin-pack", b"ofs-delta", b"no-progress", b"want " + want.encode(), *haves, b"done")
+    edges = (b"deepen 1" if edge == want else b"shallow " + edge.encode(),) if edge else ()
+    wants = (b"want " + want.encode(), *haves, *edges)
+    return _command(b"fetch", capabilities, b"thin-pack", b"ofs-delta", b"no-progress", *wants, b"done")
 
 
 def read_pack_answer(read: Read, limits: Limits) -> bytes:

@@ -41,7 +41,10 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "checkpoint": ("checkpoint:checkpoint", "Sign where new applications may begin, instead of at the first commit"),
         "root": ("root:root", "Write the trusted root file for applications; change the root people"),
     },
-    "Flags": {"flags": ("flags:flags", "List, evaluate, test and simulate flags; find stale ones; write accessors")},
+    "Flags": {
+        "flags": ("flags:flags", "List, evaluate, test and simulate flags; find stale ones; write accessors"),
+        "exp": ("exp:exp", "Experiments: list them, show what came out, stop one and ship a variant"),
+    },
     "Fleet": {
         "fleet": ("fleet:fleet", "Who serves what; wait until all have switched"),
         "hub": ("hub:hub", "Run the hub"),

@@ -36,8 +36,8 @@ def set_in_text(text: str, key: str | Loc, value: str, path: str) -> str:
     return _edit(text, key, path, wanted, edit)
 
 
-def unset_in_text(text: str, key: str, path: str) -> str:
-    """Give `text` without the dotted `key`, and without the mappings that would be left empty.
+def unset_in_text(text: str, key: str | Loc, path: str) -> str:
+    """Give `text` without `key` (dotted, or its parts), and without the mappings that would be left empty.
 
     Raises:
         RefusedError: the text is malformed.
@@ -46,7 +46,7 @@ def unset_in_text(text: str, key: str, path: str) -> str:
 
     def edit(text: str, document: Document, loc: Loc) -> str:
         if _depth(document.value, loc) < len(loc):
-            fail(f"{key} is not set in {path}", Exit.FINDINGS)
+            fail(f"{'.'.join(loc)} is not set in {path}", Exit.FINDINGS)
         return _remove(text, _prunable(document.value, loc))
 
     return _edit(text, key, path, _GONE, edit)

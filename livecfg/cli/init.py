@@ -32,6 +32,7 @@ layers:                                   # later wins
   - "config/{service}/{env}.yaml"
 flags: [flags/_shared/**, "flags/{service}/**"]
 splits: [splits/_shared/**, "splits/{service}/**"]
+experiments: [experiments/_shared/**, "experiments/{service}/**"]
 fractional: v2
 """
 _POLICY = """\

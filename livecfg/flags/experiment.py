@@ -87,6 +87,8 @@ class Experiment(BaseModel):
     holdout: Name | None = None
     audience: dict[str, Any] | None = None
     metrics: Metrics | None = None
+    shipped: Name | None = None
+    """The variant that everybody gets since the experiment was stopped; from then on it draws no arms."""
 
     @property
     def weights(self) -> dict[str, int]:
@@ -204,6 +206,27 @@ def apply_experiments(
         RefusedError: every fault: of one file, of a flag that is missing, of two experiments that share slots or a flag.
 
     """
+    every, faults = compile_experiments(documents, static=static, clock=clock, segments=segments)
+    made = [(document, experiment) for document, experiment in every if experiment.model.shipped is None]
+    result = dict(flags)
+    for i, (document, experiment) in enumerate(made):
+        found = [*_conflicts(document, experiment, made[:i]), *_misfits(document, experiment, flags.get(experiment.model.flag))]
+        faults += found
+        if not found:
+            result[experiment.model.flag] = experiment.applied(flags[experiment.model.flag])
+    if faults:
+        raise RefusedError(*faults)
+    return result
+
+
+def compile_experiments(
+    documents: Sequence[Document],
+    *,
+    static: Mapping[str, object],
+    clock: Callable[[], int],
+    segments: Mapping[str, Segment] | None = None,
+) -> tuple[list[tuple[Document, CompiledExperiment]], list[Refusal]]:
+    """Check every experiment by itself, those that were stopped too; a file named holdouts.yaml gives percents by name."""
     faults: list[Refusal] = []
     holdouts = _holdouts([d for d in documents if _HOLDOUTS.fullmatch(d.path)], faults)
     made: list[tuple[Document, CompiledExperiment]] = []
@@ -214,15 +237,7 @@ def apply_experiments(
                 made.append((document, one))
             except RefusedError as error:
                 faults += error.refusals
-    result = dict(flags)
-    for i, (document, experiment) in enumerate(made):
-        found = [*_conflicts(document, experiment, made[:i]), *_misfits(document, experiment, flags.get(experiment.model.flag))]
-        faults += found
-        if not found:
-            result[experiment.model.flag] = experiment.applied(flags[experiment.model.flag])
-    if faults:
-        raise RefusedError(*faults)
-    return result
+    return made, faults
 
 
 def _holdouts(documents: Sequence[Document], faults: list[Refusal]) -> dict[str, int]:

@@ -22,7 +22,9 @@ from livecfg.environment import instance_name, read_environment
 from livecfg.errors import LivecfgError
 from livecfg.flagset import FlagSet
 from livecfg.flagset import declared as declarations
-from livecfg.follower import Follower, Hooks, Timing
+from livecfg.follower import Follower
+from livecfg.forking import at_fork, join_uwsgi
+from livecfg.hooks import Hooks, Timing
 from livecfg.resolver import SecretResolver, SecretSources
 from livecfg.revision import Revision
 from livecfg.signals import Signals
@@ -56,7 +58,7 @@ def _mark_forked() -> None:
         live._signals.reset()  # noqa: SLF001 - as above
 
 
-os.register_at_fork(after_in_child=_mark_forked)
+at_fork(_mark_forked)
 
 
 class LiveConfig(Generic[M]):
@@ -148,6 +150,7 @@ class LiveConfig(Generic[M]):
         if follower is None:
             for other in tuple(self._followers.values()):
                 other.abandon()
+            join_uwsgi()
             made = self._make_follower()
             follower = self._followers.setdefault(pid, made)  # of several racing first reads, one wins
         return follower

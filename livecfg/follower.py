@@ -13,21 +13,21 @@ import random
 import threading
 import time
 import traceback
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError, RefusedError
+from livecfg.forking import is_uwsgi_master
 from livecfg.refusal import Code, Refusal, printable
 from livecfg.secrets import holds_secret
 from livecfg.snapshot import changed, secrets_of
 from livecfg.status import Condition, Status
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
+    from livecfg.hooks import Hooks, Timing
     from livecfg.link import Link
     from livecfg.reconciler import AnyReconciler
     from livecfg.snapshot import Snapshot
@@ -37,27 +37,6 @@ M = TypeVar("M", bound=BaseModel)
 _REPORT_EVERY_S = 10.0
 _LOOK_EVERY_S = 1.0
 _STREAMING_POLL_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How often and how long, in seconds; `clock` gives Unix seconds, for the core takes the time as an argument."""
-
-    poll_interval_s: float = 30.0
-    start_timeout_s: float = 30.0
-    prepare_timeout_s: float = 30.0
-    max_staleness_s: float = 600.0
-    clock: Callable[[], float] = time.time
-
-
-@dataclass(slots=True)
-class Hooks:
-    """What the application registered. Filled before the first read, or at any time for `on_change`."""
-
-    prepare: list[Callable[[Any, Any], None]] = field(default_factory=list)
-    on_change: list[tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = field(default_factory=list)
-    beat: Callable[[], None] = lambda: None  # about once a second, and at the end; never raises
-    loop: asyncio.AbstractEventLoop | None = None
 
 
 class Follower(Generic[M]):
@@ -100,8 +79,23 @@ class Follower(Generic[M]):
                 return
             self._snapshot = inherited
             self._link.warm()
-            self._thread = threading.Thread(target=self._run, name="livecfg", daemon=True)
-            self._thread.start()
+            if not is_uwsgi_master():
+                self._thread = threading.Thread(target=self._run, name="livecfg", daemon=True)
+                self._thread.start()
+
+    def _read_once(self) -> None:
+        """Read without a thread, in a process that only forks others; nothing stays open, and no error is waited for.
+
+        Raises:
+            FetchError, RefusedError, LivecfgError: why there is no snapshot.
+
+        """
+        self._link.is_brief = True
+        self._attempt()
+        self._link.close()
+        self._reconciler = None
+        if self._snapshot is None:
+            raise self._error or FetchError(f"no revision from {self._source}")
 
     def wait_first(self, timeout_s: float) -> None:
         """Wait until a snapshot is there, or an attempt that began after this call has failed.
@@ -110,6 +104,9 @@ class Follower(Generic[M]):
             FetchError, RefusedError, LivecfgError: why there is none.
 
         """
+        if is_uwsgi_master():
+            self._read_once()
+            return
         deadline = time.monotonic() + timeout_s
         with self._attempted:
             tried = self._attempts

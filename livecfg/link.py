@@ -19,6 +19,8 @@ class Link(ABC):
     is_fetcher = True
     asks = True
     hub_state = ""
+    is_brief = False
+    """Set where nothing may stay open: no watching, no stream."""
     poll_most_s = math.inf
     """How long the source may go without a look, whatever the application says."""
 

@@ -142,7 +142,7 @@ class TreeLink(Link):
         from livecfg.git.treewatch import TreeWatcher  # noqa: PLC0415 - watchdog, in development only
 
         log.warning("configuration is read from %s without any verification: for development only", self._source.path)
-        if self._watcher is None:
+        if self._watcher is None and not self.is_brief:
             self._watcher = TreeWatcher(self._source.path, wake).start()
         tree = WorkingTree(self._source.path, settle_s=_SETTLE_S)
         return TreeReconciler(tree, self._set_up.scope(), prepare=self._set_up.prepare, swap=self._set_up.swap)
@@ -210,7 +210,7 @@ class MirrorLink(Link):
         process = self._set_up.process
         state = f"{process.service}-{process.env}"
         self._mirror.open()
-        if not self._watchers:
+        if not self._watchers and not self.is_brief:
             self._watchers = self._watch()
         self._connect_hub(root)
         return Reconciler(
@@ -283,7 +283,7 @@ class MirrorLink(Link):
     # --- the hub ------------------------------------------------------------------------------------------------------
 
     def _connect_hub(self, root: TrustedRoot) -> None:
-        if self._hub is not None or not self._set_up.hub or not self._mirror.is_fetcher:
+        if self._hub is not None or not self._set_up.hub or not self._mirror.is_fetcher or self.is_brief:
             return
         from livecfg.hub.link import HubLink, Identity  # noqa: PLC0415 - grpc only in the host's fetcher, only with a hub
 

@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from livecfg.forking import at_fork
 from livecfg.git.faults import translating
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _close_in_child() -> None:
             os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+at_fork(_close_in_child)
 
 
 def close_at_fork(*descriptors: int) -> None:

@@ -1,0 +1,32 @@
+"""Hooks, Timing: what an application registered, and how often and how long things are done."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often and how long, in seconds; `clock` gives Unix seconds, for the core takes the time as an argument."""
+
+    poll_interval_s: float = 30.0
+    start_timeout_s: float = 30.0
+    prepare_timeout_s: float = 30.0
+    max_staleness_s: float = 600.0
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the application registered. Filled before the first read, or at any time for `on_change`."""
+
+    prepare: list[Callable[[Any, Any], None]] = field(default_factory=list)
+    on_change: list[tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = field(default_factory=list)
+    beat: Callable[[], None] = lambda: None  # about once a second, and at the end; never raises
+    loop: asyncio.AbstractEventLoop | None = None

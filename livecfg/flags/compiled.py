@@ -77,7 +77,9 @@ class CompiledFlag:
     Both never raise, and give a value of the type of `default`. Equal when the flag says the same; shared by snapshots.
     """
 
-    __slots__ = ("_kind", "assignment", "definition", "dialect", "evaluate", "key", "metadata", "serve", "state", "variants")
+    __slots__ = (
+        *("_kind", "assignment", "definition", "dialect", "evaluate", "key", "metadata", "said", "serve", "state", "variants"),
+    )
 
     assignment: Assignment | None
     """Of the experiment that the flag is under: where what it draws is counted."""
@@ -87,6 +89,8 @@ class CompiledFlag:
     def __init__(self, definition: Definition, dialect: Dialect, rule: Rule) -> None:
         self.key = definition.key
         self.assignment = None
+        self.said = b""
+        """The hash of the text it was made from, so that the next version of a document knows what it says already."""
         self.state = definition.state
         self.variants = definition.variants
         self.metadata = definition.metadata
@@ -150,7 +154,7 @@ class CompiledFlag:
     # --- what generated code falls back on ----------------------------------------------------------------------------
 
     def other(self, context: Mapping[str, Any], default: Any) -> Any:
-        """Serve a default of another type than the variants have."""
+        """Serve by `evaluate`: a default of another type than the variants have, a context that the short way cannot take."""
         return self.coerced(context, default, "").value
 
     def coerced(self, context: Mapping[str, Any], default: Any, revision: str) -> Evaluation[Any]:
@@ -223,10 +227,14 @@ def compiled(definition: Definition, dialect: Dialect) -> CompiledFlag:
     return CompiledFlag(definition, dialect, rule_of(definition, dialect, ignore))
 
 
+_NO_RULE: tuple[Any, list[Any]] = (((), ("leaf", 0), 0), [])
+
+
 def rule_of(definition: Definition, dialect: Dialect, fault: Callable[..., None]) -> Rule:
     """Read the rule of a flag; without targeting, or disabled, it is one leaf."""
-    raw = definition.targeting if definition.targeting and definition.state == "ENABLED" else None
-    return read_rule(raw, definition.key, dialect, fault, (*definition.loc, "targeting"))
+    if not definition.targeting or definition.state != "ENABLED":
+        return Rule(*_NO_RULE, [Leaf(None, (*definition.loc, "targeting"))], [], frozenset())
+    return read_rule(definition.targeting, definition.key, dialect, fault, (*definition.loc, "targeting"))
 
 
 def converted(value: Any, default: Any) -> Any:

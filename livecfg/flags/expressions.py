@@ -105,7 +105,7 @@ class Expressions:
     def _count(self, node: Node) -> None:
         if node[:1] == ("equality",) and node[3] == "str" and node[4][0] == "var":
             self.texts[node[4][1]] = self.texts.get(node[4][1], 0) + 1
-        elif node[:1] == ("in",) and node[2] == "str" and node[3][0] == "var":
+        elif node[:1] == ("in",) and node[2] == "str" and node[3][0] == "var" and self.mode != "serve":
             self.texts[node[3][1]] = self.texts.get(node[3][1], 0) + 1
         for part in node:
             if isinstance(part, tuple):
@@ -304,6 +304,8 @@ class Expressions:
 
     def _value_in(self, node: Node) -> ast.expr:
         _, identity, how, needle, among = node
+        if how == "str" and self.mode == "serve":  # what cannot be hashed raises, and is asked again by `evaluate`
+            return compare(self.value(needle), ast.In, self.constant(among))
         check, again = self._typed(needle, "str" if how == "str" else "int")
         literal = self.constant(among)
         return self.traced(identity, ast.IfExp(check, compare(again, ast.In, literal), call("contains", again, literal)))

@@ -7,7 +7,9 @@ document are refused together, each at its place. What loads can be evaluated fo
 
 from __future__ import annotations
 
+import marshal
 import math
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,22 +79,24 @@ class _Compiler:
         known = self.before if first is not None and first.dialect._replace(evaluators={}).same(self.alone) else {}
         result = {}
         for key, raw in flags.items():
-            definition = self._definition(key, raw, shared)
-            if definition is None:
-                continue
+            text = marshal.dumps([raw, dict(shared)], 2)  # types included; version 2: nothing depends on object identity
+            said = blake2b(text, digest_size=16).digest()
             old = known.get(key)
-            flag = old if old is not None and self._unchanged(old, definition) else self._compile(definition)
+            if old is not None and old.said == said and self._same_shared_rules(old):
+                result[key] = old
+                continue
+            definition = self._definition(key, raw, shared)
+            flag = self._compile(definition) if definition is not None else None
             if flag is not None:
+                flag.said = said
                 result[key] = flag
         if self.faults:
             raise RefusedError(*self.faults)
         return result
 
-    def _unchanged(self, old: CompiledFlag, definition: Definition) -> bool:
+    def _same_shared_rules(self, old: CompiledFlag) -> bool:
         used = old.dialect.evaluators
-        if used and not old.dialect.same(self._dialect_of(used)):
-            return False
-        return old.definition.same(definition)
+        return not used or old.dialect.same(self._dialect_of(used))
 
     def _dialect_of(self, used: Collection[str]) -> Dialect:
         """Give the dialect with the shared rules that one flag uses; one that leads nowhere leads back to itself: the same."""

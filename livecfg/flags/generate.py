@@ -84,7 +84,9 @@ class _Generator(Expressions):
 
     def _guard(self, body: list[ast.stmt]) -> ast.Try:
         if self.mode == "serve":
-            handler = ast.ExceptHandler(name_of("Exception"), None, [ast.Return(name_of("d"))])
+            last = ast.ExceptHandler(name_of("Exception"), None, [ast.Return(name_of("d"))])  # a stack that is nearly full
+            again = ast.Return(method("F", "other", name_of("c"), name_of("d")))
+            handler = ast.ExceptHandler(name_of("Exception"), None, [ast.Try([again], [last], [], [])])
         else:
             failed = method("F", "failed", name_of("x"), name_of("d"), name_of("r"))
             handler = ast.ExceptHandler(name_of("Exception"), "x", [ast.Return(failed)])

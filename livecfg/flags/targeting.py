@@ -28,6 +28,7 @@ Gate = Literal["strict", "flagd"]
 Node = tuple[Any, ...]
 _MAX_NODES = 5_000
 _MAX_DEPTH = 100
+_SCALARS = {str: "str", int: "num", float: "num"}
 _BOOL = frozenset({"bool", "bool?"})
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -103,7 +104,7 @@ class Reader:
         self.known: dict[tuple[type, Any], int] = {}  # every parameter costs a little at each call: none stands twice
         self.leaves: list[Leaf] = []
         self.notes: list[Note] = []
-        self.slots: dict[tuple[str, ...], int] = {}
+        self.named: dict[str, int] = {}  # the slot of each variable
         self.kinds: list[Node] = []
         self.uses: list[int] = []
         self.inner = 0  # how many rules over items enclose this one
@@ -222,7 +223,12 @@ class Reader:
 
     def value(self, raw: Any, loc: Loc) -> tuple[Node, str]:
         """Read an expression; gives its node and what its value can be."""
-        raw, loc, opened = self.resolve(raw, loc)
+        kind = _SCALARS.get(type(raw))
+        if kind is not None:
+            return ("constant", self.constant(raw)), kind
+        opened = 0
+        if type(raw) is not dict or "$ref" in raw:
+            raw, loc, opened = self.resolve(raw, loc)
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise TooLargeError(f"nested deeper than {_MAX_DEPTH} operations")
@@ -248,6 +254,8 @@ class Reader:
         return ("constant", self.constant(raw)), "str" if isinstance(raw, str) else "num"
 
     def _operation(self, name: str, raw: Any, loc: Loc) -> tuple[Node, str]:
+        if name == "var" and type(raw) is str and raw and raw[0] != "$":  # half of all operations
+            return self.path(raw)
         known = OPERATORS.get(name)
         if known is None:
             if name != "$ref":
@@ -307,26 +315,31 @@ class Reader:
         """Read the name of a variable."""
         if not text:
             return ("data",), "any"
+        slot = self.named.get(text) if not self.inner else None
+        if slot is not None:
+            self.uses[slot] = 2
+            return ("var", slot), "any"
         path = tuple(text.split("."))
         if self.inner:
             return ("item", self.constant(path)), "any"
+        if path[0] == "$flagd":
+            return self._own(text, path)
+        slot = self.named[text] = len(self.named)
+        bound = path[0] in self.dialect.static
+        first = self.constant(path[0])
+        default = self.constant(self.dialect.static[path[0]]) if bound else -1
+        rest = self.constant(path[1] if len(path) == 2 else path[1:]) if len(path) > 1 else -1
+        self.kinds.append((first, default, rest, min(len(path), 3)))
+        self.uses.append(1)
+        return ("var", slot), "any"
+
+    def _own(self, text: str, path: tuple[str, ...]) -> tuple[Node, str]:
+        """Read the name of what flagd adds to the context."""
         if text == "$flagd.flagKey":
             return ("constant", self.constant(self.key)), "str"
         if text == "$flagd.timestamp":
             return ("now", self.constant(self.dialect.clock)), "num"
-        if path[0] == "$flagd":
-            return ("dig", ("data",), self.constant(path)), "any"
-        slot = self.slots.get(path)
-        if slot is None:
-            slot = self.slots[path] = len(self.slots)
-            bound = path[0] in self.dialect.static
-            first = self.constant(path[0])
-            default = self.constant(self.dialect.static[path[0]]) if bound else -1
-            rest = self.constant(path[1] if len(path) == 2 else path[1:]) if len(path) > 1 else -1
-            self.kinds.append((first, default, rest, min(len(path), 3)))
-            self.uses.append(0)
-        self.uses[slot] = min(self.uses[slot] + 1, 2)
-        return ("var", slot), "any"
+        return ("dig", ("data",), self.constant(path)), "any"
 
     # --- logic --------------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
+import sys
+import traceback
 from collections import UserDict
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -159,3 +162,64 @@ def test_deterministic_cbor_is_that_of_the_standard() -> None:
     assert encode(2.0) == encode(2)
     assert encode(float("nan")).hex() == "f97e00"
     assert encode(float("-inf")).hex() == "f9fc00"
+
+
+@pytest.mark.parametrize("needle", [[], ["DE"], {}, {"a": 1}, {1}, b"DE", float("nan"), 10**400, True, None, ("DE",), Hostile()])
+def test_what_is_asked_for_in_a_list_of_texts_may_be_anything(needle: Any) -> None:
+    rule = {"if": [{"!": [{"in": [{"var": "a"}, ["DE", "FR"]]}]}, "none", "some"]}
+    flag = {"state": "ENABLED", "variants": {"none": 1, "some": 2}, "defaultVariant": "some", "targeting": rule}
+    made = snapshot(flags={"flags": {"f": flag}})
+    assert made.flag("f", 0, {"a": needle}) == made.evaluate("f", 0, {"a": needle}).value == 1
+    assert made.flag("f", 0, {"a": Colour.RED}) == 1
+    assert made.flag("f", 0, {"a": "FR"}) == 2
+
+
+class Liar(dict[str, Any]):
+    """A context whose every method raises."""
+
+    def get(self, *_: object) -> Any:
+        raise KeyError("no")
+
+    def __getitem__(self, _: object) -> Any:
+        raise KeyError("no")
+
+    keys = __iter__ = __len__ = __contains__ = items = values = get  # type: ignore[assignment]
+
+
+def cyclic() -> dict[str, Any]:
+    made: dict[str, Any] = {"a": {"b": []}, "l": [], "targetingKey": "u1"}
+    made["a"]["b"].append(made)
+    made["l"].append(made["l"])
+    made["self"] = made
+    return made
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    RULES, VARIANTS, DEFAULTS, st.sampled_from([cyclic, Liar, lambda: {"a": Liar(a=1), "l": [Liar()], "targetingKey": Hostile()}])
+)
+def test_cyclic_contexts_and_those_whose_methods_raise_give_a_value_of_the_type_of_the_default(
+    rule: Any, variants: dict[str, Any], default: Any, make: Any
+) -> None:
+    flag = {"state": "ENABLED", "variants": variants, "defaultVariant": "a", "targeting": {"if": [rule, "a", rule]}}
+    loaded = snapshot(flags=json.dumps({"flags": {"f": flag}}).encode(), gate="flagd")
+    made = loaded.evaluate("f", default, make())
+    assert loaded.flag("f", default, make()) == made.value or made.value != made.value
+    assert default is None or type(made.value) is type(default)
+    loaded.flags["f"].explain(make(), default)
+
+
+def test_a_full_stack_gives_the_default_and_no_exception() -> None:
+    rule: Any = {"in": [{"cat": ["u", {"var": "a"}]}, ["u1"]]}
+    flag = {"state": "ENABLED", "variants": {"true": True, "false": False}, "targeting": rule}
+    view = snapshot(flags={"flags": {"f": flag}}).view({"a": {"b": [1]}})
+
+    def deeper(n: int) -> bool:
+        return deeper(n - 1) if n else view.flag("f", default=False)
+
+    for left in range(40):
+        try:
+            deeper(sys.getrecursionlimit() - left - 60)
+        except RecursionError as error:
+            frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+            assert frames[-1] in {"deeper", "flag"}, frames

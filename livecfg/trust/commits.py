@@ -10,7 +10,7 @@ import re
 
 from livecfg.revision import Commit
 
-_PERSON = re.compile(rb"([^\n\0<>]*<[^\n\0<>]*>) (\d{1,18}) [+-]\d{4}\Z")
+_PERSON = re.compile(rb"([^\n\0<>]*<[^\n\0<>]*>) (\d{1,11}) [+-]\d{4}\Z")  # up to the year 5138: a date that can be shown
 _ORDER = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
 MAX_COMMIT_BYTES = 256 * 1024
 

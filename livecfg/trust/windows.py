@@ -125,7 +125,7 @@ def _between(objects: Objects, in_use: str, new: Commit) -> list[Commit]:
 def _slow_paths(objects: Objects, policy: Policy, old: Commit, new: Commit, between: Sequence[Commit]) -> list[str]:
     """The changed paths that have to wait for windows at all."""
     trees = Trees(objects)
-    back = [tree for commit in between for tree in _rolled_back_to(objects, commit)]
+    back = _rolled_back_to(objects, policy, between)
     slow = []
     for path, change in diff(objects, old.tree, new.tree).items():
         rules = applicable(policy, objects, path, change)
@@ -136,11 +136,22 @@ def _slow_paths(objects: Objects, policy: Policy, old: Commit, new: Commit, betw
     return sorted(slow)
 
 
-def _rolled_back_to(objects: Objects, commit: Commit) -> list[str]:
-    """The trees that a commit says it goes back to, as far as they are those of older commits of its own chain."""
-    named = {value for key, value in trailers(commit.message) if key == ROLLBACK}
+def _rolled_back_to(objects: Objects, policy: Policy, between: Sequence[Commit]) -> list[str]:
+    """The trees that people say they go back to in `between`, as far as they are those of older commits of the chain.
+
+    One pass over the chain for all of them, and none for what nobody known has signed: whoever may push could else keep every
+    process busy.
+    """
+    identities = Identities(policy.signers, policy.file.forges)
+    named = {
+        value
+        for commit in between
+        if isinstance(identities.at(commit, commit.committer_time), Signed)
+        for key, value in trailers(commit.message)
+        if key == ROLLBACK
+    }
     found = []
-    older = commit
+    older = between[0]
     for _ in range(MAX_STEPS if named else 0):
         if not older.parents:
             break

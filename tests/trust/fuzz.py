@@ -27,6 +27,8 @@ from livecfg.git.source import Limits
 from livecfg.refusal import Code, Refusal
 from livecfg.trust.allowed_signers import parse_allowed_signers
 from livecfg.trust.certificates import parse_certificate
+from livecfg.trust.checkpoint import NAMESPACE as CHECKPOINT
+from livecfg.trust.checkpoint import Checkpoint, read_checkpoint
 from livecfg.trust.commits import parse_commit, trailers
 from livecfg.trust.heartbeat import beat, read_heartbeat
 from livecfg.trust.identify import identify
@@ -36,6 +38,7 @@ from livecfg.trust.policy import Policy, PolicyFile
 from livecfg.trust.policy_tests import run_policy_tests
 from livecfg.trust.root import Good, TrustedRoot
 from livecfg.trust.signatures import decode
+from livecfg.trust.statement import write_statement
 from livecfg.trust.tree import TreeFaultError, parse
 from livecfg.trust.wire import SignatureError
 from livecfg.validation import validate
@@ -80,6 +83,10 @@ def _heartbeat(data: bytes) -> object:
     return read_heartbeat(data, _POLICY, "refs/heads/main", 2_000_000_000)
 
 
+def _checkpoint(data: bytes) -> object:
+    return read_checkpoint(data, _ROOT, "refs/heads/main", 1_700_000_000)
+
+
 def _nothing(name: str) -> Content:
     raise MissingObjectError(name)
 
@@ -99,6 +106,7 @@ _POLICY = Policy(
     _SIGNERS,
     frozenset({"ana@acme"}),
 )
+_ROOT = TrustedRoot("0" * 32, 1, _SIGNERS)
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "sshsig": decode,
     "key": parse_key,
@@ -115,6 +123,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "policy": _policy,
     "policy_tests": lambda data: run_policy_tests(_POLICY, data),
     "heartbeat": _heartbeat,
+    "checkpoint": _checkpoint,
     "pack": _pack,
     **WALKS,
 }
@@ -286,6 +295,18 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     good = Good("1" * 40, "2" * 64, 7, 1_700_000_000, "3" * 40)
     sign = partial(soft_key("ed25519").sign, namespace=_BEAT)
     yield "heartbeat", "one", beat("0" * 32, "refs/heads/main", good, 9, 1_700_000_000, sign)
+    begin = Checkpoint(
+        repo_id="0" * 32,
+        ref="refs/heads/main",
+        commit="1" * 40,
+        payload_sha256="2" * 64,
+        manifest="3" * 64,
+        position=7,
+        time=1_700_000_000,
+        expires=1_800_000_000,
+    )
+    sign = partial(soft_key("ed25519").sign, namespace=CHECKPOINT.encode())
+    yield "checkpoint", "one", write_statement(begin.model_dump(), sign)
     texts = (b"a: 1\n", b"b: 2\n" * 200)
     plain = [Entry(object_id("blob", text), "blob", text) for text in texts]
     delta = Entry(object_id("blob", b"a: 1\nx"), "blob", b"\x05\x06\x90\x05\x01x", delta_on=plain[0].name)

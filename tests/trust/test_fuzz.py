@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEPT = sorted(str(path.relative_to(CORPUS)) for path in CORPUS.glob("*/*"))
-NEVER_ACCEPTED = {"commit", "identify", "openpgp_signature", "walk_tree", "walk_commit"}
+NEVER_ACCEPTED = {"commit", "identify", "openpgp_signature", "checkpoint", "walk_tree", "walk_commit"}
 """What always tells something, or is signed over and so always refused: the outcomes are counted instead."""
 
 

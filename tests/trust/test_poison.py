@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -202,6 +203,17 @@ def test_attack_23_thousands_of_pending_changes_are_judged_in_seconds() -> None:
     found = repo.verify(tip)
     assert time.process_time() - began < 60
     assert len({refusal.commit for refusal in found.skipped}) == 2000
+
+
+@pytest.mark.parametrize(("date", "lands"), [(99_999_999_999, True), (100_000_000_000, False), (10**17, False)])
+def test_attack_23_a_date_that_no_calendar_has_is_no_ordinary_commit(date: int, lands: object) -> None:
+    repo, first = begin()
+    tip = repo.commit({STEPS: b"weight: 2\n"}, on=(first,), by=CY, date=date)
+    found = repo.verify(tip, now=date)
+    assert (found.good is not None and found.good.commit.id == tip) is lands
+    if lands:
+        assert found.good is not None
+        assert datetime.fromtimestamp(found.good.commit.committer_time, UTC).year == 5138
 
 
 def test_the_patterns_can_be_told_from_ones_that_try_again() -> None:

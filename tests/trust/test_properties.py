@@ -151,6 +151,8 @@ def _check_path(chain: Chain, judged: Judged, path: str, good: str) -> None:
     said = chain.could_stand_behind(path, good, judged.commit.id) - {"", "eve@evil", "web@forge"}
     findings = [finding for finding in judged.verdict.findings if finding.path == path]
     assert findings, f"{path} was accepted without a rule"
+    if judged.verdict.broke_glass:
+        assert chain.signer[judged.commit.id] == "ana@acme", "somebody else broke the glass"
     for finding in findings:
         allowed = set(PERSONS) if "*" in finding.rule.allow else set(finding.rule.allow)
         assert set(finding.behind) <= said | {""}, f"{path}: {finding.behind} never said anything"

@@ -13,11 +13,14 @@ from livecfg.reconciler import Reconciler
 from livecfg.revision import Candidate
 from livecfg.scope import Scope
 from livecfg.signals import Signals
+from livecfg.trust import windows
 from livecfg.trust.policy import Hours
 from livecfg.trust.windows import closed_until
 from tests.simulator.memory import MemoryRepo
+from tests.trust.removed import without
 
 if TYPE_CHECKING:
+    from livecfg.revision import Kind
     from livecfg.snapshot import Snapshot
 
 ANA, BO, CY = "ana@acme", "bo@acme", "cy@acme"
@@ -95,6 +98,11 @@ class Service:
         self.reconciler.reconcile(now)
 
     @property
+    def serves(self) -> bytes:
+        assert self.served is not None
+        return b"a: %d" % self.served.config.a
+
+    @property
     def serves_tip(self) -> bool:
         return self.served is not None and self.served.revision.commit == self.tip
 
@@ -170,6 +178,41 @@ def test_a_rollback_never_waits_and_only_for_what_it_gives_back() -> None:
     service.change({PROD: b"a: 3\n"}, message=f"Not back\n\nLivecfg-Rollback: {first}")
     service.reconcile(FRIDAY + 7 * 86400)
     assert not service.serves_tip
+
+
+def test_nobody_else_makes_a_change_a_rollback_that_passes_the_window() -> None:
+    service = Service()
+    first = service.tip
+    service.change({PROD: b"a: 2\n"})
+    service.reconcile(SATURDAY)
+    service.change(None, by="", message=f"Back\n\nLivecfg-Rollback: {first}")
+    service.change({PROD: b"a: 1\n"})
+    service.reconcile(FRIDAY + 7 * 86400)
+    assert service.serves == b"a: 2"
+    check = "if isinstance(identities.at(commit, commit.committer_time), Signed)\n"
+    with without(windows, check, "if True\n"):
+        service.reconcile(FRIDAY + 7 * 86400)
+    assert service.serves == b"a: 1"
+
+
+def test_attack_23_rollbacks_that_name_nothing_cost_one_pass_over_the_chain() -> None:
+    service = Service()
+    service.change({PROD: b"a: 2\n"})
+    for n in range(60):
+        service.change(None, by=(BO, "")[n % 2], message=f"Back\n\nLivecfg-Rollback: {n:040x}")
+    reads = 0
+
+    class Counting:
+        def read(self, object_id: str, kind: Kind) -> bytes:
+            nonlocal reads
+            reads += 1
+            return service.repo.read(object_id, kind)
+
+    first = service.repo.parents(service.tip)[0]
+    while service.repo.parents(first):
+        first = service.repo.parents(first)[0]
+    assert windows.waiting(Counting(), first, service.tip, FRIDAY) is not None
+    assert reads < 5 * 60
 
 
 def test_an_override_by_root_takes_the_root_threshold() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from livecfg.flags.experiment import exported
 from livecfg.testing import snapshot
 from tests.flags import rules
 
@@ -146,3 +147,27 @@ def test_a_known_fault_of_flagd_core_that_is_not_corrected_still_shows(fault: st
     ((answer,),) = ask(PEERS[fractional], [job])
     mine = ours(job["document"], job["asks"][0], fractional)
     assert theirs(answer) != mine, "upstream has healed: generate such rules"
+
+
+def test_an_exported_experiment_gives_every_unit_the_same_arm_in_flagd_core() -> None:
+    """By version 1.0.0, which draws as `x-livecfg: {fractional: v2}` of the export says."""
+    flag = {"state": "ENABLED", "variants": {"a": "A", "b": "B", "c": "C"}, "defaultVariant": "c"}
+    experiment = {
+        "experiment": "e",
+        "hypothesis": "h",
+        "owner": "o",
+        "flag": "f",
+        "unit": "user.id",
+        "layer": {"name": "l", "slots": [20, 90]},
+        "audience": {"!=": [{"var": "device"}, "bot"]},
+        "arms": {"a": {"weight": 30}, "b": {"weight": 70}},
+        "until": "2999-01-31",
+    }
+    made = snapshot(flags={"flags": {"f": flag}}, experiments=[experiment])
+    contexts = [{"user": {"id": f"u{i}"}, "device": "bot" if i % 9 == 0 else "phone"} for i in range(3000)]
+    contexts += [{}, {"user": {"id": ""}}, {"user": {"id": None}}, {"targetingKey": "u1"}]
+    asks = [{"key": "f", "type": "string", "default": "none", "context": context} for context in contexts]
+    (answers,) = ask(PEERS["v2"], [{"document": exported(made.flags), "asks": asks, "corrected": []}])
+    arms = [made.evaluate("f", "none", context).variant for context in contexts]
+    assert [answer.get("variant") for answer in answers] == arms
+    assert set(arms) == {"a", "b", "c"}

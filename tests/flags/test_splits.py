@@ -175,6 +175,33 @@ def test_two_experiments_of_a_layer_share_no_unit_of_a_million() -> None:
     assert all("none" in pair for pair in both)
 
 
+@pytest.mark.parametrize("units", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_the_arms_the_slots_and_the_holdout_of_an_experiment_pass_a_chi_square_test(units: int) -> None:
+    """47.5 % take part (half of the slots, 5 % held out); below 24 is p > 10^-6 for one degree of freedom."""
+    counts = Counter(arms(under(COPY), "checkout-copy", units))
+    assert chi_square({k: counts[k] for k in ("long", "short")}, {"long": 1, "short": 1}) < 24
+    taking_part = {"in": counts["long"] + counts["short"], "out": counts["none"]}
+    assert chi_square(taking_part, {"in": 475, "out": 525}) < 24
+
+
+@given(st.integers(1, 99), st.integers(1, 99), st.integers(0, 10_000))
+def test_growing_the_slots_or_an_arm_of_an_experiment_moves_nobody_out_of_it(a: int, b: int, first: int) -> None:
+    """The arm that grows stands first: then it takes from the next one, and so on down the line."""
+    small, big = min(a, b), max(a, b)
+
+    def growing(slots: int, weight: int) -> CompiledFlag:
+        text = COPY.replace("[0, 50]", f"[0, {slots}]").replace("control: {weight: 50}", f"control: {{weight: {weight}}}")
+        return under(text.replace("short: {weight: 50}", f"short: {{weight: {100 - weight}}}"))["checkout-copy"]
+
+    start, more_slots, more_weight = growing(small, small), growing(big, small), growing(small, big)
+    for i in range(first, first + 30):
+        context = {"user": {"id": f"u{i}"}}
+        arm = start.serve(context, "")
+        assert arm == "none" or more_slots.serve(context, "") == arm
+        assert arm != "long" or more_weight.serve(context, "") == "long"
+        assert (arm == "none") == (more_weight.serve(context, "") == "none")
+
+
 def test_arms_are_shared_out_by_weight_and_the_evaluation_says_split() -> None:
     flags = under(COPY)
     counts = Counter(arms(flags, "checkout-copy", 20_000))
@@ -222,6 +249,8 @@ def test_what_cannot_be_meant_is_refused(texts: tuple[str, ...], message: str) -
 def test_an_export_is_a_flagd_document_that_gives_everybody_the_same() -> None:
     flags = under(COPY, OTHER)
     again = snapshot(flags=json.loads(json.dumps(exported(flags))))
-    for i in range(500):
-        context = {"user": {"id": f"u{i}"}}
-        assert again.flag("button", "", context) == flags["button"].serve(context, "")
+    for i in range(2000):
+        context = {"user": {"id": f"u{i}"}, "device": {"type": "bot" if i % 7 == 0 else "phone"}}
+        for key in flags:
+            ours, theirs = flags[key].evaluate(context, "", ""), again.evaluate(key, "", context)
+            assert (theirs.value, theirs.variant) == (ours.value, ours.variant)

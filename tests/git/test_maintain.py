@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +16,6 @@ from livecfg.git.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.simulator import ConfigRepo
 
@@ -114,6 +116,59 @@ def test_a_mirror_that_has_grown_packs_itself_in_another_process(
     mirror.promote()
     assert mirror._maintenance.process is not None
     assert mirror._maintenance.process.wait(30) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_ten_thousand_fetches_leave_few_packs_few_loose_objects_and_few_open_files(
+    repo: ConfigRepo, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintain, "EVERY_S", 5.0)
+    commits = a_long_history(repo, 10_000)
+    ref = repo.remote_path / "refs/heads/main"
+    with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+        store = Store(mirror.folder / "mirror.git", 1 << 20)
+        mirror.fetch(None)
+        mirror.promote()
+        files, written = open_files(), list[float]()
+        for number, commit in enumerate(commits):
+            ref.with_name("main.new").write_text(commit + "\n")
+            ref.with_name("main.new").replace(ref)
+            candidate = mirror.fetch(None)
+            assert candidate is not None
+            assert candidate.tip == commit
+            mirror.promote()
+            written.append(time.monotonic())
+            if number % 100 == 0:
+                assert len(store.pack_files()) <= 2 * maintain.PACKS_MOST
+                assert open_files() <= files + 6 * maintain.PACKS_MOST  # two each, of those that are there and the last that were
+        young = sum(at > written[-1] - 120 for at in written)  # a minute of grace, another for a machine with much to do
+        assert len(list(store.loose_names())) <= 4 * young + 256 * (maintain.LOOSE_MOST + 1)
+        mirror._maintenance.stop()
+        maintain.repack(store.path, grace_s=-1)
+        assert list(store.loose_names()) == []
+        assert len(store.pack_files()) <= maintain.PACKS_MOST + 1
+        repo.fsck(store.path)
+        store.close()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def a_long_history(repo: ConfigRepo, length: int) -> list[str]:
+    """Commits on top of the remote's branch, made by `git fast-import` under another name; nobody judges them here."""
+    lines = []
+    for number in range(length):
+        text = f"payment_timeout_s: {number}.5\n"
+        lines.append(
+            f"commit refs/stage\nmark :{number + 1}\ncommitter Ana <ana@acme> {1_767_300_000 + number} +0000\ndata 1\nm\n"
+        )
+        lines.append(f"from {repo.remote_tip()}\n" if not number else f"from :{number}\n")
+        lines.append(f"M 100644 inline config/checkout/base.yaml\ndata {len(text)}\n{text}\n")
+    command = ["git", "-C", str(repo.remote_path), "fast-import", "--quiet"]
+    subprocess.run(command, input="".join(lines).encode(), check=True)
+    return repo.git("rev-list", "--reverse", "refs/stage", "^refs/heads/main", at=repo.remote_path).split()
 
 
 def test_a_damaged_object_stops_packing_and_nothing_is_removed(repo: ConfigRepo, mirror: Mirror) -> None:

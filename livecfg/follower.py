@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from livecfg.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
+
+_random = random.SystemRandom()  # for jitter; the seeded random numbers of the application are its own
 M = TypeVar("M", bound=BaseModel)
 _REPORT_EVERY_S = 10.0
 _LOOK_EVERY_S = 1.0
@@ -354,7 +356,7 @@ class Follower(Generic[M]):
 
     def _wait(self) -> None:
         """Sleep until woken, until the next poll is due, or until there is something for the fetcher to do, or to become."""
-        began, jitter = min(time.monotonic(), self._link.asked_s()), random.random()  # noqa: S311 - jitter
+        began, jitter = min(time.monotonic(), self._link.asked_s()), _random.random()
         while not self._stopping.is_set():
             left = began + self._delay_s(jitter) - time.monotonic()  # anew: a stream that ends brings the next poll forward
             if left <= 0:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_random = random.SystemRandom()  # for jitter; the seeded random numbers of the application are its own
+
 _BACKOFF_MOST_S = 60.0
 
 
@@ -111,7 +113,7 @@ class Following:
             self._wake.wait(self._delay_s())
 
     def _delay_s(self) -> float:
-        jitter = 0.8 + 0.4 * random.random()  # noqa: S311 - several hubs should not ask a remote in step
+        jitter = 0.8 + 0.4 * _random.random()  # several hubs should not ask a remote in step
         return float(min(_BACKOFF_MOST_S, self._poll_interval_s * 2.0 ** min(self.failures, 10)) * jitter)
 
     def _round(self, offer: Callable[[str, str, bytes], object], publish: Callable[..., object]) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_random = random.SystemRandom()  # for jitter; the seeded random numbers of the application are its own
+
 _BACKOFF_S = (0.2, 3.0)
 _ACKNOWLEDGE_S = 5.0
 
@@ -135,7 +137,7 @@ class HubLink:
             self.state, self.shows = "connecting", ""
             self._failures += 1
             low, high = _BACKOFF_S
-            self._closed.wait(random.uniform(0, min(high, low * 2.0 ** min(self._failures, 10))))  # noqa: S311 - jitter
+            self._closed.wait(_random.uniform(0, min(high, low * 2.0 ** min(self._failures, 10))))
 
     def _stream(self, channel: grpc.Channel) -> None:
         from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - as above

@@ -10,7 +10,7 @@ import pytest
 from livecfg.errors import CorruptObjectError, FetchError, LivecfgError, MissingObjectError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
-from livecfg.git.state import Reports, States
+from livecfg.git.state import REPORT_BYTES, Reports, States
 from livecfg.git.store import write_file
 from tests.simulator import ConfigRepo, GitHttpServer
 
@@ -267,4 +267,4 @@ def test_reports_are_replaced_listed_and_removed(tmp_path: Path) -> None:
     assert reports.sweep(lambda data: b"2" in data) == ["aa11"]
     assert list(reports.read()) == ["bb22"]
     with pytest.raises(LivecfgError, match="bytes"):
-        reports.write("cc", b"x" * 100_000)
+        reports.write("cc", b"x" * (REPORT_BYTES + 1))

@@ -197,4 +197,4 @@ def test_a_fleet_on_hub_streams_asks_the_git_host_for_nothing(
                 assert live.wait_for(commit, 30).config.timeout_ms == 10 + number
             wait_until(lambda commit=commit: all(commit == tips[-1] for tips in seen), 60)
         asked = len(server.requests) - before
-    assert asked <= 3 * pushes, server.requests[before:]
+    assert asked < len(seen), server.requests[before:]  # the hub's own questions, and its polls on a slow machine

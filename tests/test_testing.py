@@ -285,3 +285,52 @@ def test_the_plugin_applies_marks_and_fixture_and_leaves_nothing_behind(tmp_path
     )
     assert "4 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "expected the LiveConfig as the one positional argument" in done.stdout
+
+
+PARALLEL = """
+import asyncio
+import pytest
+from pydantic import BaseModel
+from livecfg import GitSource, LiveConfig
+from livecfg.testing import override
+
+class Checkout(BaseModel, frozen=True):
+    timeout_s: float = 2.0
+
+live = LiveConfig(Checkout, source=GitSource("https://git.invalid/c.git"), service="a", env="b")
+
+async def ask(number):
+    with override(live, flags={"own": number}):
+        for _ in range(20):
+            await asyncio.sleep(0)  # let the others override in between
+            assert live.current.flag("own", -1, {}) == number
+            assert live.current.flag("shared", "", {}) == "marked"
+        inner = asyncio.get_running_loop().create_task(child(number))
+    await inner  # a task keeps the values it was made with, after the block too
+    assert live.current.flag("own", -1, {}) == -1
+
+async def child(number):
+    await asyncio.sleep(0)
+    assert live.current.flag("own", -1, {}) == number
+    assert await asyncio.to_thread(lambda: live.current.flag("own", -1, {})) == number
+
+@pytest.mark.livecfg(live, flags={"shared": "marked"})
+@pytest.mark.parametrize("number", range(12))
+def test_tasks_beside_each_other(number, worker_id):
+    assert worker_id in {"gw0", "gw1"}
+    async def all_of_them():
+        await asyncio.gather(*(ask(100 * number + i) for i in range(10)))
+    asyncio.run(all_of_them())
+
+def test_nothing_is_left_in_this_worker():
+    assert live._pinned.get(None) is None
+"""
+
+
+def test_overrides_hold_in_tasks_beside_each_other_and_in_workers_of_xdist(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(PARALLEL)
+    words = ["-q", "-p", "livecfg.contrib.pytest_plugin", "-p", "xdist", "-p", "no:cacheprovider", "-n", "2", "--strict-markers"]
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/nonexistent", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", *words, "test_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert "13 passed" in done.stdout, done.stdout + done.stderr

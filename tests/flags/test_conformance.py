@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from livecfg.document import read
+from livecfg.flags.operators import OPERATORS
 from livecfg.flags.values import truthy
 from livecfg.testing import snapshot
 
@@ -24,18 +25,33 @@ def vectors() -> Iterator[Any]:
     for path in sorted(FOLDER.glob("*.yaml")):
         suite = read(path.read_bytes(), path.name).value
         for i, case in enumerate(suite["cases"] if "document" not in suite else ()):
-            yield pytest.param(suite, case, id=f"{path.stem}-{i}")
+            for fractional in (suite["fractional"],) if "fractional" in suite else ("v2", "v3"):
+                yield pytest.param(suite, case, fractional, id=f"{path.stem}-{i}-{fractional}")
 
 
-@pytest.mark.parametrize(("suite", "case"), list(vectors()))
-def test_a_rule_gives_what_its_vector_says(suite: dict[str, Any], case: dict[str, Any]) -> None:
+def operators_in(rule: Any) -> set[str]:
+    """Name the operators of a rule."""
+    if isinstance(rule, list):
+        return set().union(*map(operators_in, rule))
+    return {*rule, *operators_in(list(rule.values()))} if isinstance(rule, dict) else set()
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_every_operator_has_vectors_in_both_versions(operator: str) -> None:
+    for version in ("v2", "v3"):
+        cases = [p.values[1] for p in vectors() if p.values[2] == version]
+        assert sum(operator in operators_in(case["rule"]) for case in cases) >= 3, version
+
+
+@pytest.mark.parametrize(("suite", "case", "fractional"), list(vectors()))
+def test_a_rule_gives_what_its_vector_says(suite: dict[str, Any], case: dict[str, Any], fractional: Any) -> None:
     variants = {"yes": "yes", "no": "no"}
     flag = {"state": "ENABLED", "variants": variants, "targeting": {"if": [{"merge": [[case["rule"]]]}, "yes", "no"]}}
     tested = {"state": "ENABLED", "variants": variants, "targeting": {"if": [case["rule"], "yes", "no"]}}
     loaded = snapshot(
         flags={"flags": {"f": flag, "tested": tested}},
         gate=suite.get("gate", "flagd"),
-        fractional=suite.get("fractional", "v2"),
+        fractional=fractional,
         clock=lambda: NOW,
     )
     view = loaded.view(case["context"])

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from livecfg.refusal import Code, Refusal
-from livecfg.trust.commits import parse_commit, trailers
+from livecfg.trust.commits import read_commit, trailers
 from livecfg.trust.identify import Signed, identify
 from livecfg.trust.merged import MergedSide
 from livecfg.trust.tree import Entry, TreeFaultError, lookup
@@ -119,7 +119,7 @@ class Trees:
     def tree_of(self, commit_id: str) -> str:
         """Give the tree of a commit."""
         if commit_id not in self._trees:
-            self._trees[commit_id] = parse_commit(commit_id, self.objects.read(commit_id, "commit")).tree
+            self._trees[commit_id] = read_commit(self.objects, commit_id).tree
         return self._trees[commit_id]
 
     def made(self, commit: Commit, path: str) -> bool:

@@ -7,12 +7,30 @@ Git strips every header that starts with `gpgsig` from the signed payload, so on
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from livecfg.revision import Commit
+from livecfg.trust.tree import SplitObjects
+
+if TYPE_CHECKING:
+    from livecfg.revision import Objects
 
 _PERSON = re.compile(rb"([^\n\0<>]*<[^\n\0<>]*>) (\d{1,11}) [+-]\d{4}\Z")  # up to the year 5138: a date that can be shown
 _ORDER = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
 MAX_COMMIT_BYTES = 256 * 1024
+MAX_KEPT_COMMITS = 20_000
+
+
+def read_commit(objects: Objects, commit_id: str) -> Commit:
+    """Read and split one commit. A walk keeps them: each merge in it goes over much of the same history."""
+    kept = objects.commits if isinstance(objects, SplitObjects) else {}
+    found = kept.get(commit_id)
+    if found is None:
+        found = parse_commit(commit_id, objects.read(commit_id, "commit"))
+        if len(kept) >= MAX_KEPT_COMMITS:
+            kept.clear()
+        kept[commit_id] = found
+    return found
 
 
 def parse_commit(object_id: str, raw: bytes) -> Commit:

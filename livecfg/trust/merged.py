@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from livecfg.trust.commits import parse_commit
+from livecfg.trust.commits import read_commit
 
 if TYPE_CHECKING:
     from livecfg.revision import Commit, Objects
@@ -39,7 +39,7 @@ class _Chain:
         for _ in range(count):
             if not self._next:
                 break
-            commit = parse_commit(self._next, self.objects.read(self._next, "commit"))
+            commit = read_commit(self.objects, self._next)
             self.index[commit.id] = len(self.commits)
             self.commits.append(commit)
             self._next = parents_of(commit)[0] if parents_of(commit) else ""
@@ -109,7 +109,7 @@ class MergedSide:
                 done[commit_id] = seen[commit_id]
                 stack.pop()
             elif len(seen) < limit:
-                commit = seen[commit_id] = parse_commit(commit_id, self._objects.read(commit_id, "commit"))
+                commit = seen[commit_id] = read_commit(self._objects, commit_id)
                 met_first = met_first or not parents_of(commit)
                 stack += [parent for parent in parents_of(commit) if parent not in seen]
             elif self._chain.extend(1 << 30):  # only now is it certain what is off the chain

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from livecfg.revision import Kind, Objects
+    from livecfg.revision import Commit, Kind, Objects
 
 BLOB_MODE, TREE_MODE = "100644", "40000"
 MAX_DEPTH = 16
@@ -71,11 +71,12 @@ def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
     return entries
 
 
-class SplitTrees:
-    """`Objects` that keep the trees they have split: a walk looks at the same few with every commit."""
+class SplitObjects:
+    """`Objects` that keep the trees and commits they have split: a walk looks at the same ones again and again."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+        self.commits: dict[str, Commit] = {}
         self._trees: dict[str, dict[str, Entry]] = {}
         self._count = 0
 
@@ -98,7 +99,7 @@ class SplitTrees:
 
 def entries(objects: Objects, tree_id: str) -> dict[str, Entry]:
     """Read and split one tree."""
-    if isinstance(objects, SplitTrees):
+    if isinstance(objects, SplitObjects):
         return objects.entries(tree_id)
     return parse(objects.read(tree_id, "tree"), len(tree_id) // 2)
 

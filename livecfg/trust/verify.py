@@ -22,7 +22,7 @@ from livecfg.trust.paths import POLICY_PATH, is_root_path
 from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.rules import Judge, Verdict
-from livecfg.trust.tree import SplitTrees, TreeFaultError, check, diff
+from livecfg.trust.tree import SplitObjects, TreeFaultError, check, diff
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -209,7 +209,7 @@ class _Walk:
     """One walk: g and P(g), and the commits since g."""
 
     def __init__(self, candidate: Candidate, trusted: Trusted) -> None:
-        self.objects = SplitTrees(candidate.objects)
+        self.objects = SplitObjects(candidate.objects)
         self.trusted = trusted
         self.found: AuthorisedCommit | None = None
         self.position = trusted.good.position if trusted.good is not None else -1

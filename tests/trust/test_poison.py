@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from tests.trust.removed import without
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from livecfg.revision import Kind
 
 ANA, BO, CY = PEOPLE = ("ana@acme", "bo@acme", "cy@acme")
 PROD, FLAGS, STEPS = "config/a/prod.yaml", "flags/a/main.yaml", "rollouts/a.yaml"
@@ -214,6 +217,25 @@ def test_attack_23_a_date_that_no_calendar_has_is_no_ordinary_commit(date: int, 
     if lands:
         assert found.good is not None
         assert datetime.fromtimestamp(found.good.commit.committer_time, UTC).year == 5138
+
+
+def test_attack_23_merges_that_share_no_history_cost_one_pass_over_the_chain() -> None:
+    repo, tip = begin(merge="clean", forges=[])
+    whole = repo.tree(FILES)
+    for _ in range(100):
+        tip = repo.commit_tree(whole, on=(tip,))
+    orphan = repo.commit_tree(whole)
+    for _ in range(20):
+        tip = repo.commit_tree(whole, on=(tip, orphan))
+    reads: Counter[str] = Counter()
+
+    class Counting:
+        def read(self, object_id: str, kind: Kind) -> bytes:
+            reads[object_id] += kind == "commit"
+            return repo.read(object_id, kind)
+
+    verify(Candidate("main", tip, Counting()), repo.trusted(), NOW)
+    assert max(reads.values()) <= 2, "once to find the chain, once for all merges"
 
 
 def test_the_patterns_can_be_told_from_ones_that_try_again() -> None:

@@ -179,6 +179,7 @@ def _metrics(service: HubService, following: Following) -> str:
         ("remote_age_seconds", "gauge", "since the remote answered", age_s),
         ("heartbeat_age_seconds", "gauge", "since a heartbeat was signed", beat_s),
         ("reports_rejected_total", "counter", "reports of processes that are another's", {"": service.fleet.rejected}),
+        ("counts_rejected_total", "counter", "counts of arms that are unsound, or another's", {"": service.tally.rejected}),
     ]
     kinds = ("offers", "reports", "objects", "throttled", "dropped", "unauthenticated", "hooks", "hooks_refused")
     rows += [(f"{kind}_total", "counter", kind.replace("_", " "), {"": service.counts[kind]}) for kind in kinds]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from hashlib import sha256
+from typing import Any, cast
 
+import grpc
+import grpc.aio
 import pytest
 
 from livecfg.exposures import Exposures
 from livecfg.flags.assignment import Assignment, Key
+from livecfg.hub import wire
 from livecfg.hub._pb import hub_pb2
-from livecfg.hub.access import ANYBODY, Credential
+from livecfg.hub.access import ANYBODY, Access, Credential
 from livecfg.hub.fleet import Fleet, Host
 from livecfg.hub.report import to_report
+from livecfg.hub.service import HubService
 from livecfg.hub.stores import SqliteStore
 from livecfg.hub.tally import Tally
 from livecfg.revision import Revision
@@ -138,3 +143,54 @@ def test_what_is_asked_for_is_narrowed_by_service_and_env() -> None:
     assert sorted((r.service, r.env, sum(r.units)) for r in rows) == [("checkout", "dev", 2), ("checkout", "prod", 1)]
     asked.env = "dev"
     assert hub.ask(asked) == {("short", ""): (2, 0, 0, 1)}
+
+
+class Stub:
+    """A client of a hub service over real gRPC, with a token."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        encode, decode = hub_pb2.CountsRequest.SerializeToString, hub_pb2.CountsReply.FromString
+        self._call = self._channel.unary_unary(f"/{wire.SERVICE}/Counts", encode, decode)
+        self._metadata = (("authorization", f"Bearer {token}"),)
+
+    async def ask(self, service: str = "") -> list[str] | str:
+        """Services that were answered about, or the status of the refusal."""
+        request = hub_pb2.CountsRequest(kind="experiment", name="copy", service=service)
+        try:
+            reply = await self._call(request, metadata=self._metadata, timeout=20)
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        return sorted(row.service for row in reply.counts)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def test_counts_are_for_viewers_and_only_of_the_service_that_they_may_see() -> None:
+    roles = {"viewer": ("viewer", ""), "search": ("viewer", "search"), "agent": ("agent", "")}
+    tokens = [(sha256(n.encode()).hexdigest(), Credential(n, frozenset((role,)), s)) for n, (role, s) in roles.items()]  # type: ignore[arg-type]  # roles
+
+    async def asked() -> dict[str, Any]:
+        service = HubService(cast("Any", None), SqliteStore("sqlite://"), "repo", "main", Access(tokens))
+        message = to_report([content("a", counted(1, 0)), content("b", counted(1, 0), service="search")])
+        host = Host(ANYBODY, "host-1", "")
+        service.tally.take(message, service.fleet.take(message, host, 1.0), 1.0)
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((service.handler(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        found = {}
+        for name in (*roles, "nobody"):
+            stub = Stub(port, name)
+            found[name] = [await stub.ask(), await stub.ask("checkout")]
+            await stub.close()
+        await server.stop(0)
+        return found
+
+    assert asyncio.run(asked()) == {
+        "viewer": [["checkout", "search"], ["checkout"]],
+        "search": [["search"], "PERMISSION_DENIED"],
+        "agent": ["PERMISSION_DENIED", "PERMISSION_DENIED"],
+        "nobody": ["UNAUTHENTICATED", "UNAUTHENTICATED"],
+    }

@@ -104,7 +104,7 @@ class Upstream:
                 if isinstance(session, LocalSession):
                     return None  # all of it is at hand
                 return intake.pack(session.pack(edge, "", edge), edge, alone=True)
-        except (FetchError, OldProtocolError) as error:
+        except FetchError as error:  # also that of an old protocol
             log.info("cannot begin at %s (%s): fetching everything", edge[:10], error)
             return None
         finally:

@@ -17,6 +17,7 @@ from livecfg.git.writer import Person
 from livecfg.trust.heartbeat import NAMESPACE, REF, beat, read_heartbeat
 from livecfg.trust.policy import load_policy
 from livecfg.trust.signatures import sign
+from livecfg.trust.wire import SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +45,10 @@ def read_signer(path: Path) -> Callable[[bytes], bytes]:
 
     try:
         key = load_ssh_private_key(path.read_bytes(), None)
+        sign(key, NAMESPACE, b"")
     except OSError as error:
         raise LivecfgError(f"cannot read the heartbeat key {path}: {error.strerror}") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, SignatureError) as error:
         raise LivecfgError(f"{path} is not an OpenSSH private key without a passphrase (ed25519, ECDSA or RSA)") from error
     return lambda line: sign(key, NAMESPACE, line)
 
@@ -62,8 +64,7 @@ class Beats:
         self._every_s = every_s
         self._send: Callable[[bytes, str], object] = lambda _data, _tip: None
         self._remote = StatementRef(source, REF)
-        self._tip, self._seq = "", 0
-        self._data = b""
+        self._newest, self._seq = ("", b""), 0
         self._complaint = ""
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="livecfg-heartbeats", daemon=True)
@@ -88,7 +89,7 @@ class Beats:
             FetchError: an object is missing.
 
         """
-        if good.commit == self._tip and self.newest_at is not None and time.monotonic() - self.newest_at < self._every_s:
+        if good.commit == self._newest[0] and self.newest_at is not None and time.monotonic() - self.newest_at < self._every_s:
             return
         self._seq = max(int(now), self._seq + 1)
         ref = self._source.full_ref
@@ -98,7 +99,7 @@ class Beats:
         except RefusedError as error:  # clients would refuse it as well
             self._complain(f"{error.refusals[0].message}; `timestamp: [PERSON]` in .livecfg/policy.yaml names whose do")
             return
-        self._tip, self._data, self.newest_at = good.commit, data, time.monotonic()
+        self._newest, self.newest_at = (good.commit, data), time.monotonic()
         self._send(data, good.commit)
         self._wake.set()
 
@@ -107,10 +108,10 @@ class Beats:
         while not self._stopping.is_set():
             self._wake.wait()
             self._wake.clear()
-            if self._stopping.is_set() or (self._tip == pushed and time.monotonic() < again):
+            tip, data = self._newest
+            if self._stopping.is_set() or (tip == pushed and time.monotonic() < again):
                 continue
-            tip = self._tip
-            if self._push(self._data, len(tip)):
+            if self._push(data, len(tip)):
                 pushed, again = tip, time.monotonic() + PUSH_EVERY_S
             self._stopping.wait(PUSH_REST_S)
 

@@ -166,7 +166,8 @@ class Freshness:
             return ""
         last = self.newest.time if self.newest is not None else self.since
         if last - now > AHEAD_S:  # else a clock that is set back would hide any freeze
-            return f"this machine's clock is {last - now:.0f} s behind the newest heartbeat: set it right"
+            what = "the newest heartbeat" if self.newest is not None else "what it was at the start"
+            return f"this machine's clock is {last - now:.0f} s behind {what}: set it right"
         if now - last <= self.max_staleness_s:
             return ""
         who = "no heartbeat yet" if self.newest is None else "the newest heartbeat is old"

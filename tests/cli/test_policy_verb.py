@@ -118,3 +118,18 @@ def test_explain_of_a_commit_that_has_not_landed_says_so(desk: Desk) -> None:
     desk.git("merge", "-q", "--no-ff", "-S", "-m", "Merge side", "side")
     desk.run("policy", "explain", aside)
     assert "\nok: " in "\n" + desk.run("verify")
+
+
+def test_verify_of_a_range_shows_its_commits_alone_with_signers_and_vouchers(desk: Desk, bo: Path) -> None:
+    base = desk.head()
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "Needs two")
+    landed = desk.head()
+    desk.run("adopt", landed, "--key", str(bo))
+    adoption = desk.head()
+    found = desk.json("verify", f"{base}..HEAD")
+    assert found["data"]["authorised"] == adoption
+    rows = [(row["commit"], row["ok"], row["signer"], row["vouchers"]) for row in found["data"]["commits"]]
+    assert rows == [(landed, False, "ana@acme", ["ana@acme"]), (adoption, True, "bo@acme", ["ana@acme", "bo@acme"])]
+    assert [(f["code"], f["commit"]) for f in found["findings"]] == [("LC311", landed)]
+    assert desk.json("verify", f"{base}..{landed}", code=1)["data"]["authorised"] == base

@@ -10,12 +10,16 @@ import pytest
 
 from livecfg import Condition, GitSource, LiveConfig
 from livecfg.errors import FetchError, LivecfgError
+from livecfg.git.mirror import Mirror
 from livecfg.git.statement import StatementRef
+from livecfg.hub import beats
 from livecfg.hub.beats import read_signer
 from livecfg.trust import heartbeat
 from livecfg.trust.allowed_signers import parse_allowed_signers
 from livecfg.trust.heartbeat import REF, Heartbeat
+from livecfg.trust.root import Trusted, TrustedRoot
 from livecfg.trust.statement import read_statement
+from livecfg.trust.verify import verify
 from tests.hub.test_hub import BASE, Config, Hub, set_timeout, wait_until
 from tests.simulator import ConfigRepo, GitHttpServer
 
@@ -153,3 +157,30 @@ def test_a_heartbeat_key_that_cannot_be_used_is_said(tmp_path: Path, content: by
         path.write_bytes(content)
     with pytest.raises(LivecfgError, match=r"cannot read the heartbeat key|is not an OpenSSH private key"):
         read_signer(path)
+
+
+def test_a_heartbeat_of_the_same_revision_is_pushed_again_and_another_hub_s_is_no_obstacle(
+    repo: ConfigRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beats, "PUSH_EVERY_S", 0.0)
+    monkeypatch.setattr(beats, "PUSH_REST_S", 0.01)
+    source, root = GitSource(url=str(repo.remote_path)), TrustedRoot.parse(repo.trusted_root, "root")
+    with Mirror(repo.path / "mirror", source) as mirror:
+        candidate = mirror.fetch(None)
+        assert candidate is not None
+        good = verify(candidate, Trusted.start(root, "main"), time.time()).trusted.good
+        assert good is not None
+        hubs = [beats.Beats(source, read_signer(repo.person(CLOCK).private), 0.0) for _ in range(2)]
+        sent: list[bytes] = []
+        for hub in hubs:
+            hub.start(lambda data, _tip: sent.append(data))
+        try:
+            for number in range(1, 4):
+                for hub in hubs:
+                    hub.look(mirror.objects, root.repo_id, good, time.time() + number)
+                newest = int(time.time()) + number - 1
+                wait_until(lambda newest=newest: (found := attested(repo)) is not None and found.seq >= newest)  # type: ignore[misc]  # bound now
+        finally:
+            for hub in hubs:
+                hub.stop()
+    assert len(sent) == 6

@@ -106,7 +106,7 @@ def test_only_the_speaker_of_a_process_counts_for_it() -> None:
     [
         {"kind": "flag"},
         {"name": ""},
-        {"units": [-1]},
+        {"units": [-1, 5]},
         {"units": [1] * 65},
         {"sums": [math.nan]},
         {"sums": [math.inf]},
@@ -115,7 +115,8 @@ def test_only_the_speaker_of_a_process_counts_for_it() -> None:
 )
 def test_counts_that_nobody_can_have_counted_are_rejected(change: dict[str, Any]) -> None:
     hub = Hub()
-    hub.report(content("a", [counted(3, 0)[0] | change]))
+    hub.report(content("a", [counted(3, 0)[0] | change]), content("b", counted(2, 0)))
+    assert hub.ask() == {("short", ""): (2, 0, 0, 1)}
     assert hub.tally.rejected == 1
 
 

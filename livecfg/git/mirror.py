@@ -332,7 +332,7 @@ class Mirror:
         """Re-clone when a process of this host has met a corrupt object, or missed one that the tip reaches."""
         if self._unwritable:
             return  # nothing on disk is used, and the folder may not even be looked into
-        self._complaints.evict_strangers(len(self.tip()))
+        self._complaints.evict_strangers(len(self._store.tip()))  # not of one that is just being made
         if self._complaints.take(SUSPECT) and packing.is_incomplete(self.objects, self.tip()):
             self._complaints.leave(DAMAGED)
         if self._complaints.has(DAMAGED):

@@ -257,6 +257,18 @@ def test_a_state_name_cannot_leave_its_folder(name: str, tmp_path: Path) -> None
         States(tmp_path).save(name, b"{}", 1)
 
 
+def test_a_mirror_that_is_just_being_made_holds_nothing_strange(repo: ConfigRepo, home: Path) -> None:
+    with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+        mirror.fetch(None)
+        (mirror.folder / "mirror.git").mkdir()  # the thread that writes has begun, and the next fetch does not wait for it
+        mirror._repair()
+        assert mirror.notes == ()
+        mirror.promote()
+        (mirror.folder / "mirror.git" / "hooks").mkdir()
+        mirror._repair()
+        assert "hooks" in mirror.notes[0]
+
+
 def test_reports_are_replaced_listed_and_removed(tmp_path: Path) -> None:
     reports = Reports(tmp_path / "processes")
     assert reports.read() == {}

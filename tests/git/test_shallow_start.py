@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from livecfg.git.writer import Person
 from livecfg.trust.checkpoint import NAMESPACE, REF, manifest_of
 from livecfg.trust.signatures import sign
 from livecfg.trust.statement import write_statement
+from tests.hub.test_hub import Hub, wait_until
 from tests.simulator import ConfigRepo, GitHttpServer
 
 if TYPE_CHECKING:
@@ -118,3 +120,22 @@ def test_nothing_below_the_checkpoint_is_kept_where_nobody_needs_it(site: Config
             with LiveConfig(Config, source=source, trusted_root=root, **settings) as live:  # type: ignore[arg-type]  # as they are
                 assert live.current.revision.position == 8
     assert stored_commits(home) == {site.tip(), site.tip("HEAD~1"), checkpoint}
+
+
+def test_a_hub_goes_on_from_where_the_checkpoint_began(site: ConfigRepo, tmp_path: Path) -> None:
+    publish_checkpoint(site, site.tip("HEAD~2"))
+    hub = Hub(site, tmp_path / "hub")
+    try:
+        with ExitStack() as stack:
+            server = stack.enter_context(GitHttpServer(site.path))
+            source, root = GitSource(url=server.url(site.remote_path)), site.trusted_root
+            settings = {"service": "checkout", "env": "prod", "home": tmp_path / "home", "hub": hub.address}
+            live = LiveConfig(Config, source=source, trusted_root=root, poll_interval_s=600, **settings)  # type: ignore[arg-type]  # as they are
+            with live:
+                wait_until(lambda: live.status.hub == "streaming")
+                assert live.current.revision.position == 8
+                stack.close()  # from here on only the hub can bring anything
+                for value in (10, 11):
+                    assert live.wait_for(site.publish({"config/checkout/base.yaml": f"b: {value}\n"}), 20).config.b == value
+    finally:
+        hub.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import urllib.request
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from livecfg.trust.root import Trusted, TrustedRoot
 from livecfg.trust.statement import read_statement
 from livecfg.trust.verify import verify
 from tests.hub.test_hub import BASE, Config, Hub, set_timeout, wait_until
-from tests.simulator import ConfigRepo, GitHttpServer
+from tests.simulator import ConfigRepo, GitHttpServer, closed_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +43,10 @@ def repo(tmp_path: Path) -> ConfigRepo:
 class AttestingHub(Hub):
     """A hub with the clock's key, which follows its own view of the remote."""
 
-    def __init__(self, repo: ConfigRepo, folder: Path, source: str = "", who: str = CLOCK) -> None:
+    def __init__(self, repo: ConfigRepo, folder: Path, source: str = "", who: str = CLOCK, http: str = "") -> None:
         self.more = ["--heartbeat-key", str(repo.person(who).private), "--heartbeat-interval", "1"]
         self.more += ["--source", source] if source else []
+        self.more += ["--http", http] if http else []
         super().__init__(repo, folder)
 
 
@@ -184,3 +186,22 @@ def test_a_heartbeat_of_the_same_revision_is_pushed_again_and_another_hub_s_is_n
             for hub in hubs:
                 hub.stop()
     assert len(sent) == 6
+
+
+def test_the_hub_s_metrics_say_how_old_its_newest_heartbeat_is(repo: ConfigRepo, tmp_path: Path) -> None:
+    where = f"127.0.0.1:{closed_port()}"
+
+    def age_s() -> float | None:
+        try:
+            with urllib.request.urlopen(f"http://{where}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return None
+        found = [line.split()[1] for line in lines if line.startswith("livecfg_hub_heartbeat_age_seconds ")]
+        return float(found[0]) if found else None
+
+    hub = AttestingHub(repo, tmp_path / "hub", http=where)
+    try:
+        wait_until(lambda: (age := age_s()) is not None and age < 30)
+    finally:
+        hub.stop()

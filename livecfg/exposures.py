@@ -43,6 +43,8 @@ class Exposure(NamedTuple):
     revision: Revision
     at: float
     """Unix seconds."""
+    flag_set: str = ""
+    """`flagSetId` in the metadata of the flag."""
 
 
 class _Seen:
@@ -85,11 +87,12 @@ class Exposures:
             if seen is not None and seen.arm == arm and seen.commit == revision.commit:
                 return
             with self._lock:
-                self._expose(key, arm, unit, revision, flag)
+                self._expose(assignment, arm, unit, revision, flag)
         except Exception as error:  # noqa: BLE001 - a unit of any kind, such as one that cannot be hashed
             log.debug("dropped an exposure: %s", type(error).__name__)
 
-    def _expose(self, key: Key, arm: str, unit: object, revision: Revision, flag: str) -> None:
+    def _expose(self, assignment: Assignment, arm: str, unit: object, revision: Revision, flag: str) -> None:
+        key = assignment.key
         seen = self._units.get((key, unit))
         if seen is None or seen.arm != arm:
             seen = self._units[key, unit] = _Seen(arm, _group(unit))
@@ -104,7 +107,8 @@ class Exposures:
             if len(self._events) >= _EVENTS_KEPT:
                 self._events.popleft()
                 self._lost += 1
-            self._events.append(Exposure(key.kind, key.name, arm, flag, unit, revision, time.time()))
+            event = Exposure(key.kind, key.name, arm, flag, unit, revision, time.time(), assignment.flag_set)
+            self._events.append(event)
 
     def outcome(self, assignment: Assignment, metric: str, value: float, unit: object) -> None:
         """Record one value of a metric for the arm that its unit was shown."""

@@ -62,11 +62,12 @@ def otel_events(provider: LoggerProvider | None = None) -> Callable[[Sequence[Ex
 
     def emit(exposures: Sequence[Exposure]) -> None:
         for e in exposures:
+            attributes = evaluation_attributes(e.flag, e.arm, str(e.unit), str(e.revision), e.flag_set)
             logger.emit(
                 timestamp=int(e.at * 1e9),
                 severity_number=SeverityNumber.INFO,
                 event_name=EVALUATION_EVENT,
-                attributes=evaluation_attributes(e.flag, e.arm, str(e.unit), str(e.revision)) | {f"livecfg.{e.kind}": e.name},
+                attributes=attributes | {f"livecfg.{e.kind}": e.name},
             )
 
     return emit

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 EVALUATION_EVENT = "feature_flag.evaluation"
-"""OpenTelemetry semantic conventions 1.34 and later, "Semantic conventions for feature flags in logs"."""
+"""OpenTelemetry's event for feature flags; its attributes are those of OpenFeature's appendix D, reasons in lower case."""
 
 
-def evaluation_attributes(key: str, variant: str, unit: str, version: str) -> dict[str, str]:
+def evaluation_attributes(key: str, variant: str, unit: str, version: str, flag_set: str) -> dict[str, str]:
     """Give the attributes of one evaluation that drew an arm."""
-    return {
+    made = {
         "feature_flag.key": key,
         "feature_flag.result.variant": variant,
         "feature_flag.result.reason": "split",
@@ -16,3 +16,4 @@ def evaluation_attributes(key: str, variant: str, unit: str, version: str) -> di
         "feature_flag.provider.name": "livecfg",
         "feature_flag.version": version,
     }
+    return made | ({"feature_flag.set.id": flag_set} if flag_set else {})

@@ -200,6 +200,13 @@ def test_a_phase_ends_when_weights_or_values_change_and_not_with_the_hypothesis(
     assert len(others | {first}) == 7
 
 
+def test_an_exposure_names_the_flag_and_its_set() -> None:
+    document = {"flags": {"copy": BOOLEAN}, "metadata": {"flagSetId": "checkout-flags"}}
+    made = snapshot(flags=document, experiments=[experiment()])
+    made.flag("copy", default=False, context={"targetingKey": "u1"})
+    assert [(e.flag, e.flag_set) for e in exposures(made)] == [("copy", "checkout-flags")]
+
+
 def test_two_experiments_count_apart() -> None:
     flags = {"flags": {"copy": BOOLEAN, "plain": BOOLEAN}}
     made = snapshot(flags=flags, experiments=[experiment(), experiment("other", "plain")])
@@ -213,7 +220,7 @@ def test_two_experiments_count_apart() -> None:
 # --- sinks ------------------------------------------------------------------------------------------------------------------
 
 
-SHOWN = Exposure("experiment", "copy", "short", "checkout-copy", "u1", REVISION, 1.5)
+SHOWN = Exposure("experiment", "copy", "short", "checkout-copy", "u1", REVISION, 1.5, "checkout-flags")
 
 
 def test_a_file_of_json_lines_is_appended_to(tmp_path: Path) -> None:
@@ -251,6 +258,7 @@ def test_opentelemetry_gets_the_event_with_the_names_of_the_standard() -> None:
         "feature_flag.context.id": "u1",
         "feature_flag.provider.name": "livecfg",
         "feature_flag.version": str(REVISION),
+        "feature_flag.set.id": "checkout-flags",
         "livecfg.experiment": "copy",
     }
 

@@ -34,6 +34,8 @@ class Assignment(NamedTuple):
     static: Mapping[str, object]
     metrics: frozenset[str] = frozenset()
     """The metrics that its file names: outcomes of others are none of its business."""
+    flag_set: str = ""
+    """`flagSetId` in the metadata of the flag."""
 
     def unit(self, context: Mapping[str, Any]) -> object:
         """Give what is assigned; None without one. Never raises."""

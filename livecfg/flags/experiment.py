@@ -146,7 +146,8 @@ class CompiledExperiment(NamedTuple):
         phase = phase_of(model.unit, values, layer, model.holdout, self.holdout_percent, model.audience)
         metrics = model.metrics.names if model.metrics is not None else frozenset[str]()
         key = Key("experiment", model.experiment, phase)
-        return Assignment(key, tuple(model.unit.split(".")), flag.dialect.static, metrics)
+        flag_set = str(flag.metadata.get("flagSetId", ""))
+        return Assignment(key, tuple(model.unit.split(".")), flag.dialect.static, metrics, flag_set)
 
 
 def _share(salt: str, unit: str, start: int, stop: int) -> dict[str, Any]:

@@ -27,8 +27,8 @@ test: venv lint    ## Lint, types, import contracts, tests: under 15 minutes on 
 test-all: test     ## The slow suites too: what CI runs, under 45 minutes
 	$(PY) -m pytest -q -n 2 --dist loadfile -m slow
 
-bench: venv        ## Every benchmark, as tables; JSON=1 for one object per figure
-	@for f in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do PYTHONPATH=. $(PY) $$f $(if $(JSON),--json) || exit 1; done
+bench: venv        ## Every benchmark, as tables; JSON=1 for one object per figure, PEERS=1 against other clients
+	@for f in $(filter-out benchmarks/figures.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do PYTHONPATH=. $(PY) $$f $(if $(JSON),--json) || exit 1; done
 
 soak: venv         ## Hours: MINUTES=60 of traffic, INPUTS=1000000 fuzz inputs per parser; never in CI
 	LIVECFG_SOAK_MINUTES=$(MINUTES) LIVECFG_FUZZ_INPUTS=$(INPUTS) $(PY) -m pytest -q -s tests/soak

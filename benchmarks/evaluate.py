@@ -8,13 +8,15 @@ look-up by key, `details` the slotted result object.
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import threading
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 from mmh3 import hash as murmur3
 
+from benchmarks import peers
 from benchmarks.figures import Figure, interleaved_ns, ratio, show
 from livecfg.document import Document, DocumentLimits, read
 from livecfg.flags.evaluate import Evaluation, Reason
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOOPS = 20_000
+WITH_PEERS = False
 COUNTRIES = ["DE", "FR", "IT", "ES", "PT", "NL", "BE", "AT", "CH", "PL"]
 SEGMENT = [f"user-{i}" for i in range(1000)]
 BOOLEAN = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
@@ -119,26 +122,12 @@ def _bare(n: int) -> None:
         pass
 
 
-def _peer(flags: dict[str, Any]) -> tuple[str, Callable[[str], Callable[[int], None]]] | None:
-    if importlib.util.find_spec("openfeature") is None or importlib.util.find_spec("openfeature.contrib") is None:
-        return None
-    from openfeature.contrib.tools.flagd.core import FlagdCore  # type: ignore[import-not-found]
-    from openfeature.evaluation_context import EvaluationContext
-
-    core = FlagdCore()
-    core.set_flags(json.loads(json.dumps({"flags": flags})))
-    context = EvaluationContext(str(CONTEXT["targetingKey"]), {k: v for k, v in CONTEXT.items() if k != "targetingKey"})
-    return "openfeature-flagd-core", lambda key: _loop(
-        core.resolve_string_value if key == "W6" else core.resolve_boolean_value, key, "a" if key == "W6" else False, context
-    )
-
-
 def evaluations() -> list[Figure]:
     """Measure W1 to W6."""
     flags, floor = documents(), functions()
     view = snapshot(flags={"flags": flags}).view(CONTEXT)
     client = Client(floor)
-    peer = _peer(flags)
+    asked = peers.all_of(flags, CONTEXT, COUNTRIES, SEGMENT) if WITH_PEERS else {}
     figures = []
     for key, function in floor.items():
         default = "a" if key == "W6" else False
@@ -152,9 +141,11 @@ def evaluations() -> list[Figure]:
             "flag": _loop(view.flag, key, default),
             "evaluate": _loop(view.evaluate, key, default),
         }
-        if peer is not None:
-            calls[peer[0]] = peer[1](key)
-        ns = interleaved_ns(calls, loops=LOOPS if key != "W5" or peer is None else LOOPS // 20)
+        wrong = [name for name, ask in asked.items() if key not in {"W3", "W6"} and ask(key) != view.flag(key, default)]
+        if wrong:  # what draws units by a hash of its own may differ
+            raise SystemExit(f"{key}: {', '.join(wrong)} gives something else than livecfg")
+        calls |= {name: _loop(ask, key) for name, ask in asked.items()}
+        ns = interleaved_ns(calls, loops=LOOPS // 20 if asked else LOOPS)
         ns = {name: value - ns["bare"] for name, value in ns.items()}
         figures += [
             Figure(f"{key} floor: function", ns["function"], "ns"),
@@ -162,8 +153,7 @@ def evaluations() -> list[Figure]:
             Figure(f"{key} view.flag", ns["flag"], "ns", "floor: client", ratio(ns["flag"], ns["client"])),
             Figure(f"{key} view.evaluate", ns["evaluate"], "ns", "floor: details", ratio(ns["evaluate"], ns["details"])),
         ]
-        if peer is not None:
-            figures.append(Figure(f"{key} {peer[0]}", ns[peer[0]], "ns", "view.flag", ratio(ns[peer[0]], ns["flag"])))
+        figures += [Figure(f"{key} {name}", ns[name], "ns", "view.flag", ratio(ns[name], ns["flag"])) for name in asked]
     return figures
 
 
@@ -228,8 +218,99 @@ def _compile_ms(document: Document, before: dict[str, CompiledFlag] | None) -> f
     return sorted(taken)[3]
 
 
+def many(count: int) -> dict[str, Any]:
+    """Give that many flags, W1 to W6 in turn, but lists of ten instead of W5's thousand."""
+    six = documents() | {"W5": documents()["W2"]}
+    return {f"{key}-{i}": six[key] for i in range(count // 6 + 1) for key in six if i * 6 + int(key[1]) <= count}
+
+
+def sizes() -> list[Figure]:
+    """Measure one call among 10, 1,000 and 10,000 flags, and what they take in memory."""
+    figures = []
+    small = 0.0
+    for count in (10, 1_000, 10_000):
+        flags = many(count)
+        document = Document("flags.json", b"", {"flags": json.loads(json.dumps(flags))})
+        tracemalloc.start()
+        made = _compile(document)
+        taken = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        view = snapshot(flags={"flags": {}}).view(CONTEXT)
+        view._serve.update({key: flag.serve for key, flag in made.items()})  # noqa: SLF001 - beyond one document's limit of 1 MiB
+        calls = {"bare": _bare, "flag": _loop(view.flag, f"W2-{count // 6 - 1}", False)}  # noqa: FBT003 - the default
+        ns = interleaved_ns(calls, loops=LOOPS)
+        one = ns["flag"] - ns["bare"]
+        small = small or one
+        figures.append(Figure(f"view.flag among {count:,}", one, "ns", "among 10", ratio(one, small)))
+        figures.append(Figure(f"memory of {count:,} flags beside their text", taken / 1e6, "MB"))
+    return figures
+
+
+def threads() -> list[Figure]:
+    """Count evaluations per second of wall time, W1 to W6 in turn, by one thread and by four."""
+    flags = documents()
+    view = snapshot(flags={"flags": flags}).view(CONTEXT)
+    asked: dict[str, Callable[[str], Any]] = {"livecfg": lambda key: view.flag(key, "a" if key == "W6" else False)}
+    asked |= peers.all_of(flags, CONTEXT, COUNTRIES, SEGMENT) if WITH_PEERS else {}
+    figures = []
+    for name, ask in asked.items():
+        for count in (1, 4):
+            best = max(_per_second(ask, count, 3_000 if name == "livecfg" else 100) for _ in range(3))
+            figures.append(Figure(f"{name}, threads: {count}", best, "/s"))
+    return figures
+
+
+def _per_second(ask: Callable[[str], Any], count: int, rounds: int) -> float:
+    keys = tuple(documents())
+    begin = threading.Barrier(count + 1)
+
+    def work() -> None:
+        begin.wait()
+        for _ in range(rounds):
+            for key in keys:
+                ask(key)
+
+    workers = [threading.Thread(target=work) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    begin.wait()
+    started = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return count * rounds * len(keys) / (time.perf_counter() - started)
+
+
+def loads() -> list[Figure]:
+    """Measure a load of 1,000 flags from plain data, and of the same with one of them changed; peers load all again.
+
+    LaunchDarkly is left out: its file source starts threads, and takes seconds for it.
+    """
+    flags = many(1_000)
+    changed = flags | {"W2-0": BOOLEAN}
+    document, edited = (Document("flags.json", b"", json.loads(json.dumps({"flags": f}))) for f in (flags, changed))
+    made = _compile(document)
+    calls: dict[str, Callable[[], object]] = {
+        "load 1,000": lambda: _compile(document),
+        "reload, 1 of 1,000 changed": lambda: _compile(edited, made),
+    }
+    if WITH_PEERS:
+        calls |= {
+            "load 1,000: openfeature-flagd-core": lambda: peers.flagd_core(flags, CONTEXT),
+            "load 1,000: growthbook": lambda: peers.growthbook(list(flags), CONTEXT, COUNTRIES, SEGMENT),
+        }
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(7):
+        for name, call in calls.items():
+            started = time.process_time_ns()
+            call()
+            taken[name].append((time.process_time_ns() - started) / 1e6)
+    return [Figure(name, sorted(values)[3], "ms") for name, values in taken.items()]
+
+
 if __name__ == "__main__":
-    if _peer({}) is None:
-        print("skipped: openfeature-flagd-core (not installed)")
+    WITH_PEERS = peers.enter()
     show("Evaluation, ns of CPU per call", evaluations())
-    show("A thousand flags", thousand())
+    show("Evaluations per second of wall time", threads())
+    show("Many flags", sizes())
+    show("Loads, ms of CPU after the parser", loads())
+    show("A thousand flags, W5 with a thousand members each", thousand())

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from livecfg import LiveConfig, UnsafeNoVerification
 from livecfg.exposures import Exposure, Exposures
 from livecfg.flags.assignment import Assignment, Key
+from livecfg.git.state import REPORT_BYTES, fitting
 from livecfg.revision import Revision
 from livecfg.sinks import JsonLines, otel_events
 from livecfg.testing import exposures, snapshot
@@ -215,6 +216,15 @@ def test_two_experiments_count_apart() -> None:
     view.observe("paid")
     rows = [(r["name"], r["metric"], sum(r["units"])) for r in log_of(made).counts()]
     assert sorted(rows) == [("copy", "", 1), ("copy", "paid", 1), ("other", "paid", 1)]  # the last: of a unit shown nothing of it
+
+
+def test_a_report_that_would_be_too_large_goes_without_its_counts_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    large = "x" * REPORT_BYTES
+    for _ in range(2):
+        kept = json.loads(fitting({"condition": "READY", "signals": [large], "exposures": [1]}))
+        assert kept == {"condition": "READY", "exposures": [1]}
+        assert json.loads(fitting({"condition": "READY", "signals": [], "exposures": [large]})) == {"condition": "READY"}
+    assert caplog.text.count("it goes without its exposures") == 1
 
 
 # --- sinks ------------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 STATE_BYTES = 1024 * 1024
 REPORT_BYTES = 256 * 1024
+_TOLD: set[str] = set()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,199}\Z")
 _OTHERS_MAY_WRITE = 0o022
 
@@ -115,7 +116,9 @@ def fitting(content: dict[str, Any]) -> bytes:
     data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     for name in ("signals", "exposures"):
         if len(data) > REPORT_BYTES:
-            log.warning("a report has %d bytes, and %d are kept: it goes without its %s", len(data), REPORT_BYTES, name)
+            if name not in _TOLD:  # once: a report is written every second
+                _TOLD.add(name)
+                log.warning("a report has %d bytes, and %d are kept: it goes without its %s", len(data), REPORT_BYTES, name)
             content = {key: value for key, value in content.items() if key != name}
             data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     return data

@@ -168,9 +168,14 @@ def _open_to_lock(path: Path) -> int:
 def sweep(base: Path) -> int:
     """Remove what killed writers left; only the holder of the lock may call this. Gives the number of things removed.
 
-    `*.lock` and `tmp_*` would wedge or fill the repository for ever; `incoming-*` are ours.
+    `*.lock` and `tmp_*` would wedge or fill the repository for ever; `incoming-*` are ours. A rebuild that was killed between
+    its two renames has left the old repository under another name: it is given its own again.
     """
     removed = 0
+    for old in base.glob("outgoing-*") if not (base / "mirror.git").exists() else ():
+        with suppress(OSError):
+            old.rename(base / "mirror.git")
+            break
     ours = ("mirror.git/**/*.lock", "mirror.git/**/tmp_*", "mirror.git/**/incoming-*", "incoming-*", "outgoing-*")
     # State and reports are written by every process of the host: what is young may be a write under way.
     shared = [p for p in (*base.glob("state/incoming-*"), *base.glob("processes/incoming-*")) if _age_s(p) > _SHARED_AGE_S]

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from livecfg import GitSource, LiveConfig
 from livecfg.errors import LivecfgError
 from livecfg.git import maintain
-from livecfg.uplink import _LATE, _LATE_HUB
+from livecfg.warm import warm
 
 
 class Config(BaseModel, frozen=True):
@@ -120,7 +120,8 @@ def wait(pid: int) -> int:
 
 def main() -> None:
     logging.disable(logging.CRITICAL)
-    for name in (*_LATE, *_LATE_HUB, "livecfg.server", "livecfg.hub.web"):
+    warm(hub=True)
+    for name in ("livecfg.server", "livecfg.hub.web"):
         import_module(name)
     for line in sys.stdin:
         command = json.loads(line)

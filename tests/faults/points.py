@@ -91,6 +91,7 @@ POINTS: dict[str, tuple[str, str, str, int]] = {
     "rebuild: a file of the old one": (REBUILD, "unlink", "*/outgoing-*/*", 1),
     "rebuild: objects of the old one": (REBUILD, "unlink", "*/outgoing-*/*/*", 1),
     "rebuild: an object of the old one": (REBUILD, "unlink", "*/outgoing-*/*/*/*", 1),
+    "rebuild: suspicion removed": (REBUILD, "unlink", "*/suspect", 1),
     "rebuild: complaint removed": (REBUILD, "unlink", "*/damaged", 1),
     # -- maintenance
     "repack: locked": (REPACK, "open", "*/mirror.git/maintenance", 1),
@@ -123,3 +124,6 @@ POINTS: dict[str, tuple[str, str, str, int]] = {
     "hub: state half written": (HUB, "write", "*/state/incoming-*", 1),
     "hub: state in place": (HUB, "rename", "*/state/hub.json", 1),
 }
+
+BY_CHANCE = ("utime */suspect", "open */suspect")
+"""Changes that only some runs make: the mark that a reader leaves who asks for an object just before it is fetched."""

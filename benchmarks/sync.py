@@ -1,5 +1,7 @@
 """From a moved ref on the server to a swap in memory, and cold starts from an existing mirror; signatures on, loopback only.
 
+Short by default; LARGE=1 adds 100,000 files and 1,000 clients, 50 of them real processes. The others are *light* clients:
+streams in two processes that acknowledge without verifying, measured until the offer is received.
 t0 is the rename of the ref's file in the bare remote (the objects were pushed before); the end is the application's
 `on_change` callback. `git fetch` of the same kind of commit, in the same run, is the peer.
 """
@@ -18,13 +20,25 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from benchmarks.figures import Figure, percentile, ratio, show
+from benchmarks.hub import Clients, raise_limits
 from livecfg import GitSource, LiveConfig
+from livecfg.git.mirror import Mirror
+from livecfg.git.writeback import WriteBack
+from livecfg.layers import Process
+from livecfg.reconciler import Reconciler
+from livecfg.scope import Scope
+from livecfg.signals import Signals
+from livecfg.trust.root import Trusted, TrustedRoot
 from tests.simulator import ConfigRepo, GitHttpServer
-from tests.simulator.repo import isolated
+from tests.simulator.repo import REPO_ID, isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LARGE = bool(os.environ.get("LARGE"))
+SIZES = (100, 10_000, 100_000) if LARGE else (100, 10_000)
+REAL = 50 if LARGE else 10
+FLEETS = (100, 1_000) if LARGE else (100,)
 COMMITS = int(os.environ.get("LIVECFG_BENCH_COMMITS", "40"))
 BASE = "config/checkout/base.yaml"
 
@@ -116,13 +130,14 @@ def nothing(_: LiveConfig[Config]) -> None:
     """The hub or the file system tells."""
 
 
-def start_hub(repo: ConfigRepo, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def start_hub(repo: ConfigRepo, folder: Path, listen: str = "127.0.0.1:0") -> tuple[subprocess.Popen[bytes], str]:
     root, ready = folder / "root.yaml", folder / "ready"
     root.write_bytes(repo.trusted_root)
-    words = ["hub", "serve", "--source", str(repo.remote_path), "--trusted-root", str(root), "--listen", "127.0.0.1:0"]
+    words = ["hub", "serve", "--source", str(repo.remote_path), "--trusted-root", str(root), "--listen", listen]
     words += ["--store", f"sqlite:///{folder / 'hub.db'}", "--ready-file", str(ready)]
     words += ["--home", str(folder / "hub-home")]
-    with (folder / "hub.log").open("wb") as log:
+    ready.unlink(missing_ok=True)
+    with (folder / "hub.log").open("ab") as log:
         hub = subprocess.Popen([sys.executable, "-m", "livecfg", *words], stdout=log, stderr=log)
     deadline = time.monotonic() + 20
     while not (ready.exists() and ready.read_text().strip()):
@@ -203,12 +218,165 @@ def cold_start(folder: Path, files: int) -> list[Figure]:
     ]
 
 
+def apply_one_file(folder: Path, files: int) -> list[Figure]:
+    """One changed file, its pack in memory: read, verified, diffed, loaded, swapped, in this process; and the bytes of it."""
+    repo = repository(folder / f"apply{files}", files)
+    git = [["git", "-C", str(repo.remote_path), *words] for words in (["verify-commit"], ["diff-tree", "-r", "--name-only"])]
+    environment = isolated(folder)
+    ours, peer, sizes = [], [], []
+    swapped: list[object] = []
+    source = GitSource(url=str(repo.remote_path))
+    with Mirror(folder / f"applied{files}", source) as mirror, Mirror(folder / f"packer{files}", source) as packer:
+        root = TrustedRoot.parse(repo.trusted_root, "trusted_root")
+        scope = Scope(Config, Process(service="checkout", env="prod"), recorder=Signals(), clock=lambda: int(time.time()))
+        started = Trusted.start(root, "main")
+        nothing = lambda *_: None  # noqa: E731 - a hook
+        reconciler = Reconciler(WriteBack(mirror), started, scope, state="checkout-prod", prepare=nothing, swap=swapped.append)
+        reconciler.reconcile(time.time())
+        for n in range(COMMITS):
+            have = mirror.tip()
+            repo.publish({BASE: f"timeout_ms: {7000 + n}\n"})
+            packer.fetch(None)
+            packer.promote()
+            tip = packer.tip()
+            pack = packer.build_pack(have, tip)
+            sizes.append(len(pack))
+            began = time.perf_counter_ns()
+            mirror.accept_pack(pack, tip)
+            reconciler.reconcile(time.time())
+            ours.append((time.perf_counter_ns() - began) / 1e6)
+            if len(swapped) != n + 2:
+                raise SystemExit("the commit was not applied")
+            if n % 4 == 0:
+                began = time.perf_counter_ns()
+                subprocess.run([*git[0], tip], check=False, capture_output=True, env=environment)
+                subprocess.run([*git[1], have, tip], check=True, capture_output=True, env=environment)
+                peer.append((time.perf_counter_ns() - began) / 1e6)
+    value, floor = percentile(ours, 50), percentile(peer, 50)
+    name = "git verify-commit + git diff-tree"
+    return [
+        Figure(f"one file applied in process, {files:,} files, p50", value, "ms", name, ratio(value, floor)),
+        Figure(f"bytes of its pack, {files:,} files", percentile(sizes, 50), "B"),
+    ]
+
+
+FOLLOW = """
+import sys, threading, time
+from pathlib import Path
+from pydantic import BaseModel
+from livecfg import GitSource, LiveConfig
+class Config(BaseModel, frozen=True):
+    timeout_ms: int = 200
+url, root, home, hub = sys.argv[1:]
+live = LiveConfig(Config, source=GitSource(url=url), trusted_root=Path(root), service="checkout", env="prod",
+                  home=Path(home), hub=hub, poll_interval_s=600)
+@live.on_change()
+def done(old, new):
+    print(new.revision.commit, time.monotonic_ns(), flush=True)
+live.current
+while hub and live.status.fetcher and live.status.hub != "streaming":
+    time.sleep(0.01)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def start_followers(repo: ConfigRepo, folder: Path, homes: list[Path], hub: str) -> list[subprocess.Popen[str]]:
+    """Real processes, one per home given, ready."""
+    root = folder / "followers-root.yaml"
+    root.write_bytes(repo.trusted_root)
+    pipe = subprocess.PIPE
+    words = [sys.executable, "-c", FOLLOW, str(repo.remote_path), str(root)]
+    found = [subprocess.Popen([*words, str(home), hub], stdin=pipe, stdout=pipe, text=True) for home in homes]
+    for process in found:
+        if process.stdout is None or process.stdout.readline() != "ready\n":
+            raise SystemExit("a follower did not start")
+    return found
+
+
+def end_followers(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def fleet(folder: Path, clients: int, peer_ms: list[float]) -> list[Figure]:
+    """One hub, so many hosts: the real ones until applied, the light ones until the offer is received."""
+    repo = repository(folder / f"fleet{clients}", 100)
+    place = folder / f"fleet{clients}-home"
+    place.mkdir()
+    hub, address = start_hub(repo, place)
+    real = start_followers(repo, place, [place / f"host{n}" for n in range(REAL)], address)
+    light = Clients(address, REPO_ID, repo.remote_tip(), clients - REAL)
+    applied, received = [], []
+    try:
+        light.ask("connected")
+        for n in range(10):
+            commit = stage(repo, 100 + n)
+            moved = move_ref(repo, commit)
+            for process in real:
+                line = process.stdout.readline().split() if process.stdout is not None else []
+                if line[:1] != [commit]:
+                    raise SystemExit(f"expected {commit}, got {line}")
+                applied.append((int(line[1]) - moved) / 1e6)
+            received += [(at - moved) / 1e6 for answer in light.ask(f"met {commit}") for at in answer]
+    finally:
+        light.end()
+        end_followers(real)
+        hub.terminate()
+        hub.wait(30)
+    rows = []
+    for name, values in ((f"{REAL} real, applied", applied), (f"{clients - REAL} light, received", received)):
+        for percent in (50, 99):
+            value = percentile(values, percent)
+            figure = f"commit to {clients:,} clients, {name}, p{percent}"
+            rows.append(Figure(figure, value, "ms", f"git fetch p{percent}", ratio(value, percentile(peer_ms, percent))))
+    return rows
+
+
+def memory(folder: Path) -> list[Figure]:
+    """Proportional memory of the processes of one host, against an interpreter with pydantic alone."""
+    repo = repository(folder / "memory", 100)
+    home = folder / "memory-home"
+    idle = "import pydantic, sys; from pydantic import BaseModel; print('ready', flush=True); sys.stdin.read()"
+    pipe = subprocess.PIPE
+    bare = [subprocess.Popen([sys.executable, "-c", idle], stdin=pipe, stdout=pipe, text=True) for _ in range(REAL)]
+    for process in bare:
+        if process.stdout is not None:
+            process.stdout.readline()
+    floor = sum(pss_mib(process.pid) for process in bare)
+    end_followers(bare)
+    followers = start_followers(repo, folder, [home] * REAL, "")
+    value = sum(pss_mib(process.pid) for process in followers)
+    end_followers(followers)
+    name = "as many interpreters with pydantic"
+    return [
+        Figure(f"memory of a host, {REAL} processes", value, "MiB", name, ratio(value, floor)),
+        Figure("memory of each", value / REAL, "MiB", "one of them", ratio(value, floor)),
+    ]
+
+
+def pss_mib(pid: int) -> float:
+    """Memory of a process with what it shares divided among the sharers."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
 def main() -> None:
+    raise_limits()
     with tempfile.TemporaryDirectory(prefix="livecfg-bench-") as name:
         folder = Path(name)
         rows = [row for files in (100, 10_000) for row in commit_to_applied(folder, files)]
         show("Commit to applied, ms, signatures on", rows)
-        show("Cold start, ms after imports", [row for files in (100, 10_000) for row in cold_start(folder, files)])
+        with_server = repository(folder / "peer", 100)
+        peer_home = folder / "peer-home"
+        peer_home.mkdir()
+        with GitHttpServer(with_server.path) as server:
+            peer = git_fetch_ms(with_server, server.url(with_server.remote_path), peer_home)
+        show("Commit to a fleet, ms", [row for clients in FLEETS for row in fleet(folder, clients, peer)])
+        show("Cold start, ms after imports", [row for files in SIZES for row in cold_start(folder, files)])
+        show("One changed file", [row for files in SIZES for row in apply_one_file(folder, files)])
+        show("Memory", memory(folder))
 
 
 if __name__ == "__main__":

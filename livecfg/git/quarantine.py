@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from livecfg.git.pack import Content
     from livecfg.revision import Kind
 
-_CACHE_ENTRIES, _CACHE_BYTES = 50_000, 32 * 1024 * 1024
+_GENERATION_ENTRIES, _GENERATION_BYTES = 512, 4 * 1024 * 1024
+"""Two generations are kept: enough for what one revision shares with the next, and soon full, so that a process that lives long
+does not grow with every commit."""
 
 
 class Shelves(Protocol):
@@ -49,6 +51,7 @@ class MirrorObjects:
     def __init__(self, mirror: Shelves) -> None:
         self._mirror = mirror
         self._cache: dict[str, Content] = {}
+        self._older: dict[str, Content] = {}
         self._cached_bytes = 0
 
     def read(self, object_id: str, kind: Kind) -> bytes:
@@ -67,22 +70,21 @@ class MirrorObjects:
     def content(self, object_id: str) -> Content:
         """Give kind and content of one object."""
         found = self._cache.get(object_id)
-        if found is None:
-            found = self._mirror.quarantined(object_id)
-            if found is None:
-                found = self._mirror.read_stored(object_id)
-            if found[0] != "blob":
-                self._keep(object_id, found)
+        if found is not None:
+            return found
+        found = self._older.get(object_id) or self._mirror.quarantined(object_id) or self._mirror.read_stored(object_id)
+        if found[0] != "blob":
+            self._keep(object_id, found)
         return found
 
     def _keep(self, object_id: str, found: Content) -> None:
         self._cached_bytes += len(found[1])
-        if len(self._cache) >= _CACHE_ENTRIES or self._cached_bytes > _CACHE_BYTES:
-            self._cache.clear()
+        if len(self._cache) >= _GENERATION_ENTRIES or self._cached_bytes > _GENERATION_BYTES:
+            self._older, self._cache = self._cache, {}
             self._cached_bytes = len(found[1])
         self._cache[object_id] = found
 
     def forget(self) -> None:
         """Drop the cache."""
-        self._cache.clear()
+        self._cache, self._older = {}, {}
         self._cached_bytes = 0

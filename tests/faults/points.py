@@ -92,6 +92,7 @@ POINTS: dict[str, tuple[str, str, str, int]] = {
     "rebuild: objects of the old one": (REBUILD, "unlink", "*/outgoing-*/*/*", 1),
     "rebuild: an object of the old one": (REBUILD, "unlink", "*/outgoing-*/*/*/*", 1),
     "rebuild: suspicion removed": (REBUILD, "unlink", "*/suspect", 1),
+    "rebuild: edge of a shallow history forgotten": (REBUILD, "unlink", "*/edge", 1),
     "rebuild: complaint removed": (REBUILD, "unlink", "*/damaged", 1),
     # -- maintenance
     "repack: locked": (REPACK, "open", "*/mirror.git/maintenance", 1),

@@ -49,11 +49,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Voucher:
-    """One person behind one commit. `bound`: said for this repository and ref; `explicit`: by an approval, not as author."""
+    """One person behind one commit. `bound`: said for this repository and ref; `explicit`: by an approval, not as author.
+
+    `hosted`: on the merged side of a forge's merge, where it counts only beside an explicit word of the rule's people.
+    """
 
     signed: Signed
     bound: bool
     explicit: bool = False
+    hosted: bool = False
 
 
 class Identities:
@@ -173,9 +177,7 @@ class Evidence:
             if not seen.hosted:
                 found += self._signer(seen.commit, moment)
         if merged and len(maker.commit.parents) == 2 and not maker.commit.flaw:
-            approvals = self._approvals(maker.commit, path, good_tree, moment)
-            if not maker.hosted or any(voucher.explicit for voucher in approvals):
-                found += approvals
+            found += self._approvals(maker, path, good_tree, moment)
         return found
 
     def authors(self, path: str, moment: float) -> set[str] | None:
@@ -216,8 +218,8 @@ class Evidence:
     def _says(self, commit: Commit, *names: str) -> bool:
         return any(key in names and value == self.statement for key, value in trailers(commit.message))
 
-    def _approvals(self, merge: Commit, path: str, good_tree: str | None, moment: float) -> list[Voucher]:
-        side = self.side(merge)
+    def _approvals(self, maker: Seen, path: str, good_tree: str | None, moment: float) -> list[Voucher]:
+        merge, side = maker.commit, self.side(maker.commit)
         landed, was = self.trees.entry(merge.tree, path), self.trees.entry(good_tree, path)
         standing = self._standing(side, path, landed)
         steady = self._steady(side, path, was)
@@ -231,7 +233,7 @@ class Evidence:
                 continue
             explicit = self._approves(commit)
             if explicit or (self.trees.made(commit, path) and others[commit_id] <= {signed.person}):
-                found.append(Voucher(signed, bound=self._says(commit, BIND, APPROVE), explicit=explicit))
+                found.append(Voucher(signed, self._says(commit, BIND, APPROVE), explicit, maker.hosted))
         return found
 
     def _approves(self, commit: Commit) -> bool:

@@ -131,8 +131,13 @@ class Judge:
         """Give who stands behind each of the commits that made a path what it is, and as whom each of them counts."""
         everybody: dict[str, str] | None = None
         for maker in makers:
-            vouchers = self.evidence.vouchers(maker, path, self.good_tree, moment, merged=merged)
-            people = {v.signed.person: v.signed.authority or v.signed.person for v in vouchers if _counts(rule, v)}
+            found = self.evidence.vouchers(maker, path, self.good_tree, moment, merged=merged)
+            vouchers = [voucher for voucher in found if _counts(rule, voucher)]
+            if not any(v.explicit and self._allows(rule, v.signed.person) for v in vouchers):
+                vouchers = [
+                    v for v in vouchers if not v.hosted
+                ]  # else the host, with anybody's word, could land what they signed
+            people = {v.signed.person: v.signed.authority or v.signed.person for v in vouchers}
             everybody = people if everybody is None else {p: one for p, one in everybody.items() if p in people}
         return everybody or {}
 

@@ -348,9 +348,23 @@ def test_a_forges_merge_of_an_unapproved_branch_is_refused() -> None:
     assert "nobody on the merged side approved it" in story.repo.verify(story.main).skipped[0].message
     with (
         without(verify, "not why and not self.evidence.is_approved(commit, moment)", "False"),
-        without(approvals, "not maker.hosted or any(voucher.explicit for voucher in approvals)", "True"),
+        without(rules, "not any(v.explicit and self._allows(rule, v.signed.person) for v in vouchers)", "False"),
     ):
         assert story.lands
+
+
+def test_attack_9_a_forges_merge_does_not_land_work_in_progress_on_the_word_of_somebody_whom_the_rule_does_not_name() -> None:
+    story = Story(merge="clean", rules=[ALL, prod(threshold=1)])
+    story.on_side(changed(), by=BO)
+    story.approve(by=ANA)
+    story.merge(changed(), by=HOST)
+    assert not story.lands
+    with without(rules, "v.explicit and self._allows(rule, v.signed.person)", "v.explicit"):
+        assert story.lands
+    story.on_side(None, by=BO, message=f"Approve\n\n{APPROVE}")
+    story.main = story.first
+    story.merge(changed(), by=HOST)
+    assert story.lands, "Bo says so himself"
 
 
 def test_attack_9_a_forges_merge_that_adds_something_of_its_own_is_refused() -> None:

@@ -24,6 +24,7 @@ from livecfg.trust.history import is_ancestor
 from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.suspension import suspends, where_it_began
+from livecfg.trust.tree import SplitObjects
 from livecfg.trust.verify import Verification, resume, verify
 from livecfg.trust.windows import waiting
 
@@ -90,6 +91,7 @@ class Reconciler(Generic[M]):
         strict_heartbeat: bool = False,
     ) -> None:
         self._mirror = mirror
+        self._objects: Objects = mirror.objects
         self._trusted = trusted
         self._scope = scope
         self._state = state
@@ -137,7 +139,7 @@ class Reconciler(Generic[M]):
             return False
         self._trusted = trusted  # rollback attack: what was applied once is remembered even when its objects are gone
         try:
-            good = resume(self._mirror.objects, trusted, in_use)
+            good = resume(self._objects, trusted, in_use)
         except (FetchError, ValueError) as error:
             log.warning("the remembered revision is not in the mirror (%s): fetching it again", type(error).__name__)
             return False
@@ -166,6 +168,8 @@ class Reconciler(Generic[M]):
         self.desired = Revision(candidate.ref, candidate.tip)
         if candidate.tip == self._refused[0]:
             raise RefusedError(*self._refused[1])
+        self._objects = SplitObjects(candidate.objects)  # for this round: all its steps look at the same few trees
+        candidate = replace(candidate, objects=self._objects)
         walk = verify(self._held(candidate), self._trusted, now)
         self._look_at_heartbeat(walk.trusted, now)
         if self._strict:
@@ -185,6 +189,7 @@ class Reconciler(Generic[M]):
             self._refused = (candidate.tip, walk.skipped + named)
             raise RefusedError(*self._refused[1]) from error
         finally:
+            self._objects = self._mirror.objects
             self._remember()
         return walk.skipped
 
@@ -192,7 +197,7 @@ class Reconciler(Generic[M]):
         """Take the newest heartbeat, by the policy of the newest authorised commit."""
         if self._freshness is None or trusted.good is None:
             return
-        objects, good = self._mirror.objects, trusted.good
+        objects, good = self._objects, trusted.good
         known, policy = self._freshness.alarms, load_policy(objects, good.tree)
         self._freshness.take(self._heartbeats() if policy.file.timestamp else (), policy, now)
         self._freshness.look(good, parse_commit(good.commit, objects.read(good.commit, "commit")).committer_time, now)
@@ -236,7 +241,7 @@ class Reconciler(Generic[M]):
         """Whether a window of policy, or a suspension, keeps a valid revision out for now; the first one never waits."""
         held = None
         if self._snapshot is not None and self._snapshot.revision.commit != good.revision.commit:
-            objects, in_use, wanted = self._mirror.objects, self._snapshot.revision.commit, good.revision.commit
+            objects, in_use, wanted = self._objects, self._snapshot.revision.commit, good.revision.commit
             held = waiting(objects, in_use, wanted, now) or suspends(objects, in_use, wanted, self._scope.process, now)
         self._waits_until = held.until if held is not None else None
         if held is not None and str(held) != self.waiting:
@@ -264,7 +269,7 @@ class Reconciler(Generic[M]):
         """Load, prepare, swap; nothing when it is in use already."""
         if self._snapshot is not None and self._snapshot.revision.commit == good.revision.commit:
             return
-        snapshot = load(good, self._mirror.objects, self._scope, before=self._snapshot)
+        snapshot = load(good, self._objects, self._scope, before=self._snapshot)
         self._prepare(self._snapshot, snapshot)  # may refuse
         self._swap(snapshot)
         self._snapshot = snapshot
@@ -290,8 +295,8 @@ class Reconciler(Generic[M]):
         if self._snapshot is None or self._in_use is None:
             return
         try:
-            good = resume(self._mirror.objects, self._trusted, self._in_use)
-            snapshot = load(good, self._mirror.objects, self._scope, before=self._snapshot)
+            good = resume(self._objects, self._trusted, self._in_use)
+            snapshot = load(good, self._objects, self._scope, before=self._snapshot)
             if snapshot.config != self._snapshot.config or snapshot.flags != self._snapshot.flags:
                 self._prepare(self._snapshot, snapshot)
                 self._swap(snapshot)
@@ -308,7 +313,7 @@ class Reconciler(Generic[M]):
         if good is None or (self._snapshot is not None and self._snapshot.revision.position >= good.position):
             return None
         try:
-            return resume(self._mirror.objects, self._trusted)
+            return resume(self._objects, self._trusted)
         except ValueError as error:
             raise FetchError(str(error)) from error
 
@@ -316,11 +321,11 @@ class Reconciler(Generic[M]):
         """Tell whether what is applied is this commit (or abbreviation of it) or a descendant of it."""
         if self._snapshot is None:
             return False
-        return is_ancestor(self._mirror.objects, commit, self._snapshot.revision.commit)
+        return is_ancestor(self._objects, commit, self._snapshot.revision.commit)
 
     def _held(self, candidate: Candidate) -> Candidate:
         """With LIVECFG_HOLD, the held revision in place of the tip once the tip is past it."""
-        if self._hold and is_ancestor(self._mirror.objects, self._hold, candidate.tip):
+        if self._hold and is_ancestor(self._objects, self._hold, candidate.tip):
             return replace(candidate, tip=self._hold)
         return candidate
 

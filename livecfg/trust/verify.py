@@ -209,7 +209,7 @@ class _Walk:
     """One walk: g and P(g), and the commits since g."""
 
     def __init__(self, candidate: Candidate, trusted: Trusted) -> None:
-        self.objects = SplitObjects(candidate.objects)
+        self.objects = candidate.objects if isinstance(candidate.objects, SplitObjects) else SplitObjects(candidate.objects)
         self.trusted = trusted
         self.found: AuthorisedCommit | None = None
         self.position = trusted.good.position if trusted.good is not None else -1

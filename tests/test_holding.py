@@ -14,9 +14,12 @@ import pytest
 from pydantic import BaseModel
 
 from livecfg import Condition, GitSource, LiveConfig
+from livecfg.layers import Process
+from livecfg.trust.suspension import where_it_began
 from tests.e2e.support import eventually
 from tests.simulator import ConfigRepo
 from tests.simulator.clock import Clock
+from tests.simulator.memory import MemoryRepo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,3 +190,13 @@ def test_a_malformed_suspension_lets_nothing_through_and_the_next_commit_heals(s
     assert served(live) == (1, True)
     live.wait_for(site.repo.publish({SUSPEND: None}))
     assert served(live) == (2, True)
+
+
+def test_where_a_suspension_began_is_the_oldest_commit_at_hand_when_the_history_is_not_whole() -> None:
+    repo, process = MemoryRepo(), Process("checkout", "prod")
+    first = repo.found(["ana@acme"], RULES, {SUSPEND: b"reason: since ever\n"})
+    second = repo.commit({BASE: b"number: 2\n"}, on=[first], by="ana@acme")
+    third = repo.commit({BASE: b"number: 3\n"}, on=[second], by="ana@acme")
+    assert where_it_began(repo, third, process, FRIDAY) == first
+    del repo.objects[first]
+    assert where_it_began(repo, third, process, FRIDAY) == second

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AwareDatetime, BaseModel, Field
 
 from livecfg.document import read
+from livecfg.errors import MissingObjectError
 from livecfg.layers import Manifest
 from livecfg.refusal import Code, printable
 from livecfg.trust.commits import parse_commit
@@ -91,7 +92,12 @@ def where_it_began(objects: Objects, commit: str, process: Process, now: float) 
     """
     began = commit
     for _ in range(MAX_STEPS):
-        here = parse_commit(commit, objects.read(commit, "commit"))
+        try:
+            here = parse_commit(commit, objects.read(commit, "commit"))
+        except (
+            MissingObjectError
+        ):  # a history that was fetched from a checkpoint on: the oldest commit at hand is the best answer
+            break
         if suspended(objects, here.tree, process, now) is None:
             break
         began = commit

@@ -133,10 +133,9 @@ class Judge:
         for maker in makers:
             found = self.evidence.vouchers(maker, path, self.good_tree, moment, merged=merged)
             vouchers = [voucher for voucher in found if _counts(rule, voucher)]
+            # A forge's merge: else the host, with anybody's word, could land a branch that its people only signed.
             if not any(v.explicit and self._allows(rule, v.signed.person) for v in vouchers):
-                vouchers = [
-                    v for v in vouchers if not v.hosted
-                ]  # else the host, with anybody's word, could land what they signed
+                vouchers = [v for v in vouchers if not v.hosted]
             people = {v.signed.person: v.signed.authority or v.signed.person for v in vouchers}
             everybody = people if everybody is None else {p: one for p, one in everybody.items() if p in people}
         return everybody or {}

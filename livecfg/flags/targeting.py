@@ -57,20 +57,14 @@ class Leaf(NamedTuple):
     loc: Loc
 
 
-class Note(NamedTuple):
-    """An operation of a rule: where it stands, its name."""
-
-    loc: Loc
-    operator: str
-
-
 class Rule(NamedTuple):
     """A rule that was read: what the code looks like, what fills it, what its steps are called."""
 
     shape: Node
     constants: list[Any]
     leaves: list[Leaf]
-    notes: list[Note]
+    notes: list[tuple[Loc, str]]
+    """The operations of the rule: where each stands, its name."""
     used: frozenset[str]
     """The references that were met, those to nowhere too."""
 
@@ -103,7 +97,7 @@ class Reader:
         self.constants: list[Any] = []
         self.known: dict[tuple[type, Any], int] = {}  # every parameter costs a little at each call: none stands twice
         self.leaves: list[Leaf] = []
-        self.notes: list[Note] = []
+        self.notes: list[tuple[Loc, str]] = []
         self.named: dict[str, int] = {}  # the slot of each variable
         self.kinds: list[Node] = []
         self.uses: list[int] = []
@@ -136,7 +130,7 @@ class Reader:
         """Number an operation."""
         if len(self.notes) >= _MAX_NODES:
             raise TooLargeError(f"more than {_MAX_NODES:,} operations")
-        self.notes.append(Note(loc, operator))
+        self.notes.append((loc, operator))
         return len(self.notes) - 1
 
     def leaf(self, result: Any, loc: Loc) -> Node:
@@ -227,6 +221,10 @@ class Reader:
         if kind is not None:
             return ("constant", self.constant(raw)), kind
         opened = 0
+        if type(raw) is dict and len(raw) == 1:
+            name = raw.get("var")
+            if type(name) is str and name and name[0] != "$":  # half of all operations
+                return self.path(name)
         if type(raw) is not dict or "$ref" in raw:
             raw, loc, opened = self.resolve(raw, loc)
         self.depth += 1
@@ -254,8 +252,6 @@ class Reader:
         return ("constant", self.constant(raw)), "str" if isinstance(raw, str) else "num"
 
     def _operation(self, name: str, raw: Any, loc: Loc) -> tuple[Node, str]:
-        if name == "var" and type(raw) is str and raw and raw[0] != "$":  # half of all operations
-            return self.path(raw)
         known = OPERATORS.get(name)
         if known is None:
             if name != "$ref":

@@ -25,12 +25,12 @@ class Tls:
     key: Path
 
 
-def make_tls(folder: Path) -> Tls:
-    """Make both; valid from 2020 to 2100."""
+def make_tls(folder: Path, address: str = "127.0.0.1") -> Tls:
+    """Make both, the server's for `address` and localhost; valid from 2020 to 2100."""
     folder.mkdir(parents=True, exist_ok=True)
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
     root = _certificate(root_name, root_name, root_key, root_key, is_authority=True)
     leaf = _certificate(name, root_name, key, root_key, is_authority=False)
     made = Tls(folder / "authority.pem", folder / "server.pem", folder / "server.key")
@@ -64,7 +64,8 @@ def _certificate(
         .add_extension(_usage(is_authority=is_authority), critical=True)
     )
     if not is_authority:
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")])
+        address = str(name.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName("localhost")])
         builder = builder.add_extension(names, critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 

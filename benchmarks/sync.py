@@ -40,6 +40,7 @@ SIZES = (100, 10_000, 100_000) if LARGE else (100, 10_000)
 REAL = 50 if LARGE else 10
 FLEETS = (100, 1_000) if LARGE else (100,)
 COMMITS = int(os.environ.get("LIVECFG_BENCH_COMMITS", "40"))
+AT_ONCE = 10_000  # files in one commit: their names are arguments of git
 BASE = "config/checkout/base.yaml"
 
 
@@ -51,8 +52,10 @@ def repository(path: Path, files: int) -> ConfigRepo:
     path.mkdir()
     repo = ConfigRepo(path)
     repo.person("ana@acme")
-    others = {f"config/other{n // 100}/f{n}.yaml": f"value: {n}\nname: file {n}\n" for n in range(files)}
-    repo.found({"config/_shared/base.yaml": "{}\n", BASE: "timeout_ms: 1\n"} | others)
+    others = [(f"config/other{n // 100}/f{n}.yaml", f"value: {n}\nname: file {n}\n") for n in range(files)]
+    repo.found({"config/_shared/base.yaml": "{}\n", BASE: "timeout_ms: 1\n"} | dict(others[:AT_ONCE]))
+    for start in range(AT_ONCE, files, AT_ONCE):
+        repo.commit(dict(others[start : start + AT_ONCE]))
     repo.push()
     return repo
 

@@ -245,6 +245,9 @@ def _name_faults(policy: Policy) -> Iterator[Fault]:
     file = policy.file
     for key, names in (("services", file.services), ("forges", file.forges), ("timestamp", file.timestamp)):
         yield from (((key, at), f"{name!r} has no key") for at, name in enumerate(names) if not policy.knows(name))
+    for at, name in enumerate(file.timestamp):
+        if name not in file.services:  # the hub holds this key: it must not change what everybody may change
+            yield ("timestamp", at), f"{name!r} is not named under services, and would count in `*`"
     for team, people in file.teams.items():
         if policy.knows(team) or team in {"root", "*"}:
             yield ("teams", team), f"{team!r} is the name of a person or a word of its own: a team needs another"

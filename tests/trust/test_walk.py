@@ -204,6 +204,7 @@ def test_attack_8_the_manifest_belongs_to_the_root_role_too(repo: ConfigRepo) ->
         {"rules": [{"id": "all", "paths": ["**"], "allow": ["bo@acme"], "threshold": 2}]},
         {"repo_id": "0" * 32},
         {"unheard_of": True},
+        {"timestamp": ["bo@acme"]},
     ],
 )
 def test_attack_8_a_policy_that_locks_out_or_means_nothing_is_skipped(repo: ConfigRepo, changes: dict[str, Any]) -> None:

@@ -324,6 +324,11 @@ class Mirror:
         return not self._unwritable and self._complaints.has(DAMAGED, SUSPECT)
 
     @property
+    def has_folder(self) -> bool:
+        """Whether there is a place on disk; without one it serves from memory."""
+        return not self._unwritable
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What an operator should know of the mirror: that there is none, that it is damaged, or was a short while ago."""
         return self._complaints.notes(self._unwritable)

@@ -40,8 +40,10 @@ class WriteBack:
     @property
     def notes(self) -> tuple[str, ...]:
         """What an operator should know: of the mirror, and that it cannot be written."""
-        failing = (f"the mirror cannot be written, a restart may not find this revision: {self._why}",) if self._failing else ()
-        return (*self._mirror.notes, *failing)
+        notes = self._mirror.notes
+        if self._failing and self._mirror.has_folder:  # without one its own note says it
+            notes = (*notes, f"the mirror cannot be written, a restart may not find this revision: {self._why}")
+        return notes
 
     def fetch(self, since: str | None) -> Candidate | None:
         """Give the tip when it is not `since`; as `Mirror.fetch`."""

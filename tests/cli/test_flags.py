@@ -180,7 +180,6 @@ def test_an_experiment_after_its_last_day_is_found(desk: Desk) -> None:
     desk.write("flags/checkout/f.yaml", json.dumps({"flags": {"f": flag({"if": [{"var": "a"}, "on"]})}}))
     experiment = "experiment: e\nhypothesis: h\nowner: o\narms: {on: {weight: 1}, off: {weight: 1}}\nflag: f\nuntil: 2020-01-31\n"
     desk.write("experiments/checkout/e.yaml", experiment)
-    desk.write("livecfg.yaml", (desk.conf / "livecfg.yaml").read_text() + "experiments: [experiments/**]\n")
     said = desk.run("flags", "stale", code=1)
     assert "experiments/checkout/e.yaml:6:8  warn LC412  the experiment e ended on 2020-01-31" in said
 

@@ -126,7 +126,7 @@ class _Survey:
             if day is not None and day < self.today and "experiment" in value:
                 message = f"the experiment {value['experiment']} ended on {day}; nobody takes part any more"
                 at = document.position(("until",))
-                advice = "let the flag give the arm that won, and remove the experiment"
+                advice = "`livecfg exp stop` lets the flag give the arm that won"
                 yield Refusal(Code.FLAG_STALE, message, path=path, line=at.line, column=at.column, advice=advice)
 
     def unused(self, folders: tuple[Path, ...]) -> Iterator[Refusal]:

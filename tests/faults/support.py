@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,10 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import pytest
-
 from tests.e2e.support import FILES, ROOT, numbered
 from tests.simulator import ConfigRepo, Fault, GitHttpServer
+from tests.simulator.tools import program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +26,7 @@ Point = tuple[str, str, int]
 
 def build_shim(folder: Path) -> Path:
     """Compile shim.c."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.fail("no C compiler: the kill points need one (apt-get install gcc)")
+    compiler = program("cc", "gcc")
     made = folder / "shim.so"
     words = [compiler, "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", str(made)]
     subprocess.run([*words, str(Path(__file__).with_name("shim.c")), "-ldl"], check=True)

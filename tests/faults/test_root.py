@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.support import Site, eventually, numbered
 from tests.faults.support import Host
 from tests.simulator.tls import make_tls
+from tests.simulator.tools import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,8 +74,7 @@ def test_a_disk_that_is_full_at_any_write_costs_no_revision_and_heals_by_itself(
 @contextmanager
 def two_hosts() -> Iterator[tuple[str, str]]:
     """Two network namespaces with a cable between them; gives their names."""
-    if subprocess.run(["ip", "-V"], capture_output=True, check=False).returncode:
-        run("apt-get", "install", "-y", "-q", "iproute2")
+    program("ip", "iproute2")
     names = f"lca{os.getpid()}", f"lcb{os.getpid()}"
     try:
         for name in names:

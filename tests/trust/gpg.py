@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.simulator import Clock, ConfigRepo
+from tests.simulator.tools import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,7 @@ class Gpg:
 @contextmanager
 def keyring() -> Iterator[Gpg]:
     """A keyring below a short path, since the agent's socket stands in it; its agent ends with it."""
+    program("gpg", "gnupg")
     home = Path(tempfile.mkdtemp(prefix="livecfg-gpg-", dir="/tmp"))
     try:
         yield Gpg(home)

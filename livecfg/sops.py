@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from livecfg.document import Position
     from livecfg.secrets import SecretSource
 
-_TYPES = ("str", "int", "int64", "float", "bool", "bytes")
+_COMMENT = "comment"
+_TYPES = ("str", "int", "int64", "float", "bool", "bytes", "time")
 _VALUE = re.compile(r"ENC\[AES256_GCM,data:([^,]*),iv:([^,]+),tag:([^,]+),type:([a-z0-9]+)\]")
 _ONLY_ENCRYPTED = hashlib.sha256(b"sops").digest()
 _KEY_BYTES, _TAG_BYTES, _IV_BYTES = 32, 16, range(8, 129)
@@ -50,6 +51,12 @@ class _Metadata(BaseModel, frozen=True, extra="ignore"):
 def is_encrypted(value: Any) -> bool:
     """Whether a document's value is that of a SOPS document."""
     return isinstance(value, dict) and isinstance(value.get("sops"), dict) and "mac" in value["sops"]
+
+
+def is_comment(item: Any) -> bool:
+    """Whether an item of a list is an encrypted comment."""
+    match = _VALUE.fullmatch(item) if isinstance(item, str) else None
+    return match is not None and match[4] == _COMMENT
 
 
 def decrypt(document: Document, source: SecretSource) -> Document:
@@ -82,7 +89,7 @@ def _sealed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _sealed(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_sealed(inner) for inner in value]
+        return [_sealed(inner) for inner in value if not is_comment(inner)]
     if isinstance(value, str) and _VALUE.fullmatch(value):
         return Sealed(f"encrypted {hashlib.sha256(value.encode()).hexdigest()[:8]}")
     return value
@@ -145,7 +152,7 @@ class _Opening:
         if isinstance(value, dict):
             return {key: self._open(inner, (*loc, key), (*keys, key)) for key, inner in value.items()}
         if isinstance(value, list):  # all items of a list have the path of the list
-            return [self._open(inner, (*loc, index), keys) for index, inner in enumerate(value)]
+            return [self._open(inner, (*loc, index), keys) for index, inner in enumerate(value) if not is_comment(inner)]
         if isinstance(value, str) and _VALUE.fullmatch(value):
             return self._secret(value, loc, keys)
         if not self._metadata.mac_only_encrypted:

@@ -22,7 +22,7 @@ from livecfg.signals import Signals
 from tests.e2e.support import eventually
 from tests.simulator import ConfigRepo
 from tests.simulator.memory import MemoryRepo
-from tests.simulator.sops import AgeKey, as_json, as_yaml, encrypted
+from tests.simulator.sops import AgeKey, as_json, as_yaml, encrypted, sops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -211,6 +211,50 @@ def test_an_encrypted_document_fills_secret_fields_and_leaves_the_rest_plain(kin
     assert PLAIN not in repr(snapshot) + repr(snapshot.parts)
     origin = snapshot.explain("database.password")
     assert (origin.path, origin.line > 1) == (f"config/prod.{kind}", True)
+
+
+WRITTEN = """# shop
+name: shop
+number: 7 # seven
+database:
+  # the head of a mapping
+  password: hunter2-correct-horse # and its line
+  ports:
+    # the head of a list
+    - 5432 # the first
+    - 5433
+    # its foot
+peers:
+  # who else
+  one: 2026-11-26
+  two: 2026-11-26T10:00:00Z
+  three: |
+    several
+
+    lines
+token: true-enough
+"""
+
+
+@pytest.mark.parametrize("mac_only_encrypted", [False, True])
+@pytest.mark.parametrize("only", ["^(password|peers|token)$", "^(password|peers|token|ports)$"])
+def test_what_the_real_sops_writes_is_read(only: str, tmp_path: Path, *, mac_only_encrypted: bool) -> None:
+    mine = AgeKey()
+    (tmp_path / "prod.yaml").write_text(WRITTEN)
+    rule = {"age": str(mine.recipient), "encrypted_regex": only, "mac_only_encrypted": mac_only_encrypted}
+    (tmp_path / ".sops.yaml").write_text(json.dumps({"creation_rules": [rule]}))
+    text = sops("encrypt", "prod.yaml", at=tmp_path)
+    assert ("mac_only_encrypted: true" in text) == mac_only_encrypted
+    source = resolver(SOPS_AGE_KEY=mine.secret)
+    if "ports" in only:  # numbers that need not be secret, and the comments that the program makes items of the list
+        assert text.count("- ENC[") > 2
+        assert [s.partition(" LC230 ")[2][:17] for s in refusals(text, source)] == ["database.ports[0]", "database.ports[1]"]
+        return
+    config = loaded(text, source).config
+    assert (config.name, config.number, config.database.ports) == ("shop", 7, [5432, 5433])
+    assert config.database.password.get_secret_value() == PLAIN
+    plain = {name: peer.get_secret_value() for name, peer in config.peers.items()}
+    assert plain == {"one": "2026-11-26T00:00:00Z", "two": "2026-11-26T10:00:00Z", "three": "several\n\nlines\n"}
 
 
 def test_the_age_key_may_stand_in_a_file_and_a_new_file_is_noticed(tmp_path: Path) -> None:

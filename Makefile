@@ -31,7 +31,8 @@ bench: venv        ## Every benchmark, as tables; JSON=1 for one object per figu
 	@for f in $(filter-out benchmarks/figures.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do PYTHONPATH=. $(PY) $$f $(if $(JSON),--json) || exit 1; done
 
 soak: venv         ## Hours: MINUTES=60 of traffic, INPUTS=1000000 fuzz inputs per parser; never in CI
-	LIVECFG_SOAK_MINUTES=$(MINUTES) LIVECFG_FUZZ_INPUTS=$(INPUTS) $(PY) -m pytest -q -s tests/soak
+	LIVECFG_SOAK_MINUTES=$(MINUTES) LIVECFG_FUZZ_INPUTS=$(INPUTS) $(PY) -m pytest -q -rP -n 2 --maxschedchunk 1 tests/soak/test_fuzz.py
+	LIVECFG_SOAK_MINUTES=$(MINUTES) $(PY) -m pytest -q -s tests/soak/test_soak.py
 
 lint: venv       ## ruff, mypy, import contracts, generated code
 	$(PY) -m ruff check .

@@ -6,32 +6,27 @@ beside the mirror; the fetcher sends them all.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from livecfg.errors import LivecfgError
-from livecfg.git.faults import pid_alive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
-from livecfg.git.state import fitting
 from livecfg.git.statement import HostStatement
 from livecfg.git.watch import Watcher
 from livecfg.git.worktree import WorkingTree
 from livecfg.git.writeback import WriteBack
 from livecfg.link import Link
 from livecfg.reconciler import AnyReconciler, Reconciler
+from livecfg.reporting import Reporter, livecfg_version
 from livecfg.scope import Scope
 from livecfg.treereconciler import TreeReconciler
 from livecfg.trust.checkpoint import REF as CHECKPOINT
@@ -56,8 +51,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
-_REPORT_EVERY_S = 10.0
-_DEAD_SENT_S = 30.0
 _SETTLE_S = 0.05
 
 
@@ -168,15 +161,13 @@ class MirrorLink(Link):
         self._watchers: tuple[Watcher, ...] = ()
         self._hub: HubLink | None = None
         self._wake: Callable[[], None] = lambda: None
-        self._started_at = time.time()
-        self._last: tuple[float, bytes] = (0.0, b"")
+        self._reporter = Reporter(self._mirror.reports, set_up.process, set_up.signals)
         self._attested = ""
-        self._dead: dict[str, float] = {}
 
     def warm(self) -> None:
         """Import what the thread will use; with a hub grpc too: any process may have to take the stream over."""
         warm(hub=bool(self._set_up.hub), ssh=self._source.scheme == "ssh")
-        _version()  # it imports, too
+        livecfg_version()  # it imports, too
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -321,51 +312,13 @@ class MirrorLink(Link):
         """Write this process's report; as the fetcher send those of the whole host."""
         self._mirror.election.show_life()
         try:
-            self._write_report(status, boot)
+            self._reporter.write(status, boot)
             if self._hub is not None:
-                self._hub.report(self._host_reports())
+                self._hub.report(self._reporter.of_host(are_sent=self.hub_state == "streaming"))
+            elif self.is_fetcher:
+                self._reporter.of_host(are_sent=True)  # nobody wants them: what the dead left is removed
         except LivecfgError as error:
             log.debug("cannot report: %s", error)
-
-    def _write_report(self, status: Status, boot: str) -> None:
-        process = self._set_up.process
-        content = status.as_dict() | {
-            "boot": boot,
-            "pid": os.getpid(),
-            "service": process.service,
-            "env": process.env,
-            "instance": process.instance,
-            "region": process.region,
-            "labels": dict(process.labels),
-            "started_at": self._started_at,
-            "python": sys.version.partition(" ")[0],
-            "livecfg": _version(),
-            "signals": self._set_up.signals.summary(),
-            "exposures": self._set_up.signals.exposures.counts(),
-        }
-        data = fitting(content)
-        now = time.monotonic()
-        if data != self._last[1] or now - self._last[0] >= _REPORT_EVERY_S:
-            self._mirror.reports.write(boot, data)
-            self._last = (now, data)
-
-    def _host_reports(self) -> list[dict[str, Any]]:
-        """Every report of the host; those of dead processes go along for half a minute, so that the hub has their last counts."""
-        found = []
-        for boot, data in self._mirror.reports.read().items():
-            try:
-                report = json.loads(data)
-                alive = pid_alive(int(report["pid"]))
-            except (ValueError, KeyError, TypeError):
-                continue
-            found.append(report | {"alive": alive})
-            if alive:
-                continue
-            died_at = self._dead.setdefault(boot, time.monotonic())
-            if self.hub_state == "streaming" and time.monotonic() - died_at > _DEAD_SENT_S:
-                self._mirror.reports.remove(boot)
-                del self._dead[boot]
-        return found
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -390,11 +343,3 @@ class MirrorLink(Link):
 def _followed(source: GitSource, ref: str) -> GitSource:
     """The source with LIVECFG_REF in place of its ref."""
     return replace(source, ref=ref) if ref else source
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("livecfg")
-    except PackageNotFoundError:  # run from a source tree that was not installed
-        return "unknown"

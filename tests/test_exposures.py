@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from livecfg import LiveConfig, UnsafeNoVerification
 from livecfg.exposures import Exposure, Exposures
 from livecfg.flags.assignment import Assignment, Key
-from livecfg.git.state import REPORT_BYTES, fitting
+from livecfg.git.reports import REPORT_BYTES, fitting
 from livecfg.revision import Revision
 from livecfg.sinks import JsonLines, otel_events
 from livecfg.testing import exposures, snapshot

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,17 +19,13 @@ from livecfg.refusal import printable
 def status(home: str, output: str) -> None:
     """Show what the processes of this host serve: revision, age, source, refusals, overrides. Exit 1: one is not READY."""
     from livecfg.environment import read_environment
-    from livecfg.git.faults import pid_alive
+    from livecfg.git.reports import Reports
 
     folder = Path(home) if home else read_environment(os.environ).home
     reports = []
-    for path in sorted(folder.glob("*/processes/*.json")):
-        try:
-            report = json.loads(path.read_text())
-            if pid_alive(int(report["pid"])):
-                reports.append(report)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # being replaced, or no report of ours
+    for kept in map(Reports, sorted(folder.glob("*/processes"))):
+        found = kept.read()
+        reports += [report for boot, data in found.items() if kept.is_alive(boot) and (report := _read(data))]
     well = all(r["condition"] == "READY" for r in reports)
     if output == "json":
         envelope("status", reports, ok=well)
@@ -45,3 +42,11 @@ def status(home: str, output: str) -> None:
             if text:
                 click.echo(f"    {printable(text)}")
     raise SystemExit(int(Exit.OK if well else Exit.FINDINGS))
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    try:
+        report = json.loads(data)
+        return report if isinstance(report, dict) and "pid" in report else {}
+    except ValueError:
+        return {}

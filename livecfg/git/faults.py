@@ -7,7 +7,6 @@ exceptions dulwich defines in the modules we use and finds each of them below a 
 from __future__ import annotations
 
 import errno
-import os
 import ssl
 import sys
 import zlib
@@ -129,14 +128,3 @@ def over_limit(what: str, limit: float, name: str) -> FetchError:
 def disk_is_unwritable(error: OSError) -> bool:
     """Tell whether writing failed for a reason of the machine: full, read-only or forbidden."""
     return error.errno in DISK
-
-
-def pid_alive(pid: int) -> bool:
-    """Tell whether a process of this host exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -26,7 +26,8 @@ from livecfg.git.faults import translating
 from livecfg.git.intake import Intake, Upstream
 from livecfg.git.lock import Election, sweep
 from livecfg.git.quarantine import MirrorObjects, Quarantine
-from livecfg.git.state import Reports, States
+from livecfg.git.reports import Reports
+from livecfg.git.state import States
 from livecfg.git.store import Store
 from livecfg.revision import Candidate
 
@@ -106,6 +107,7 @@ class Mirror:
             self._maintenance.stop()
             self._upstream.close()
             self._store.close()
+            self.reports.close()
         self.abandon()
         self.election.resign()
 

@@ -53,6 +53,7 @@ POINTS: dict[str, tuple[str, str, str, int]] = {
     "state: durable": (NEXT, "fsync", "*/state/incoming-*", 1),
     "state: in place": (NEXT, "rename", "*/state/checkout-prod.json", 1),
     "state: folder durable": (NEXT, "fsync", "*/state", 1),
+    "process report: the file that says it lives": (NEXT, "open", "*/processes/*.alive", 1),
     "process report: made beside": (NEXT, "open", "*/processes/incoming-*", 1),
     "process report: half written": (NEXT, "write", "*/processes/incoming-*", 1),
     "process report: in place": (NEXT, "rename", "*/processes/*.json", 1),

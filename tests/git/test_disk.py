@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from livecfg.errors import CorruptObjectError, FetchError, LivecfgError, MissingObjectError
+from livecfg.git.lock import exclusive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
-from livecfg.git.state import REPORT_BYTES, Reports, States
+from livecfg.git.state import States
 from livecfg.git.store import write_file
 from tests.simulator import ConfigRepo, GitHttpServer
 
@@ -251,6 +252,18 @@ def test_damaged_state_is_as_good_as_none_and_can_be_replaced(tmp_path: Path) ->
         assert states.load("a-b") == b'{"good": 2}'
 
 
+def test_of_many_processes_that_come_to_one_state_the_first_writes_it(tmp_path: Path) -> None:
+    states = States(tmp_path / "m" / "state")
+    assert states.save("web-prod", b"{}", 1)
+    file = tmp_path / "m" / "state" / "web-prod.json"
+    written = file.stat()
+    with exclusive(file.with_suffix(".lock-file")):  # nobody waits for a lock to find that nothing is left to do
+        assert States(tmp_path / "m" / "state").save("web-prod", b"{}", 1)
+    assert file.stat().st_ino == written.st_ino
+    assert states.save("web-prod", b'{"in_use": 1}', 1)
+    assert states.load("web-prod") == b'{"in_use": 1}'
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a\0b"])
 def test_a_state_name_cannot_leave_its_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(LivecfgError):
@@ -267,16 +280,3 @@ def test_a_mirror_that_is_just_being_made_holds_nothing_strange(repo: ConfigRepo
         (mirror.folder / "mirror.git" / "hooks").mkdir()
         mirror._repair()
         assert "hooks" in mirror.notes[0]
-
-
-def test_reports_are_replaced_listed_and_removed(tmp_path: Path) -> None:
-    reports = Reports(tmp_path / "processes")
-    assert reports.read() == {}
-    reports.write("aa11", b'{"pid": 1}')
-    reports.write("aa11", b'{"pid": 2}')
-    reports.write("bb22", b'{"pid": 3}')
-    assert reports.read() == {"aa11": b'{"pid": 2}', "bb22": b'{"pid": 3}'}
-    assert reports.sweep(lambda data: b"2" in data) == ["aa11"]
-    assert list(reports.read()) == ["bb22"]
-    with pytest.raises(LivecfgError, match="bytes"):
-        reports.write("cc", b"x" * (REPORT_BYTES + 1))

@@ -1,0 +1,129 @@
+"""Reports: what each process of this host says of itself, beside the mirror, and which of these processes still live.
+
+A process holds a lock on a file of its own for as long as it lives. Process ids would not do: they are given out again (in a
+container mostly to the next process), and those of another container on the same host mean nothing here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from livecfg.errors import LivecfgError
+from livecfg.git.faults import translating
+from livecfg.git.lock import close, close_at_fork
+from livecfg.git.state import checked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+REPORT_BYTES = 256 * 1024
+EVERY_S = 10.0
+"""How often a process writes its report at least."""
+_SILENT_S = 3 * EVERY_S
+_TOLD: set[str] = set()
+
+
+def fitting(content: dict[str, Any]) -> bytes:
+    """Write a report, without its counts where they would make it too large: what is served matters more."""
+    data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    for name in ("signals", "exposures"):
+        if len(data) > REPORT_BYTES:
+            if name not in _TOLD:  # once: a report is written every second
+                _TOLD.add(name)
+                log.warning("a report has %d bytes, and %d are kept: it goes without its %s", len(data), REPORT_BYTES, name)
+            content = {key: value for key, value in content.items() if key != name}
+            data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return data
+
+
+class Reports:
+    """`<boot>.json`, written by rename, and `<boot>.alive`, locked while its process lives; `boot` is made anew after a fork."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._boot = ""
+        self._descriptor = -1
+
+    def write(self, boot: str, data: bytes) -> None:
+        """Replace this process's report; the first says that the process lives, until `close`.
+
+        Raises:
+            FetchError: it cannot be written.
+            LivecfgError: it is over 256 KiB.
+
+        """
+        if len(data) > REPORT_BYTES:
+            raise LivecfgError(f"a report has {len(data)} bytes; at most {REPORT_BYTES} are kept")
+        with translating("writing a report"):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if boot != self._boot:
+                self._live(boot)
+            beside = self._folder / f"incoming-{checked(boot)}"
+            beside.write_bytes(data)  # no fsync: a report that a power cut loses is written again in seconds
+            beside.replace(self._folder / f"{boot}.json")
+
+    def _live(self, boot: str) -> None:
+        """Lock the file that says this process lives; in a forked child the hook has closed that of its parent."""
+        self._descriptor = os.open(self._folder / f"{checked(boot)}.alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        close_at_fork(self._descriptor)
+        self._boot = boot
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            log.debug("no locks here (%s): a process lives while its report is young", error.strerror)
+
+    def close(self) -> None:
+        """Say that this process reports no more. What it wrote stays, for the fetcher to send."""
+        descriptor, self._descriptor, self._boot = self._descriptor, -1, ""
+        close(descriptor)
+
+    def read(self) -> dict[str, bytes]:
+        """Give every report by boot id; unreadable or oversized ones are left out."""
+        found: dict[str, bytes] = {}
+        try:
+            paths = sorted(self._folder.glob("*.json"))
+        except OSError:
+            return found
+        for path in paths:
+            try:
+                if path.stat().st_size <= REPORT_BYTES:
+                    found[path.stem] = path.read_bytes()
+            except OSError:
+                continue  # its process replaced or removed it just now
+        return found
+
+    def is_alive(self, boot: str) -> bool:
+        """Tell whether the process that reports under `boot` lives; where there are no locks, whether its report is young."""
+        try:
+            descriptor = os.open(self._folder / f"{checked(boot)}.alive", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return self._is_young(boot)
+        close_at_fork(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return self._is_young(boot)
+        finally:
+            close(descriptor)
+        return False
+
+    def _is_young(self, boot: str) -> bool:
+        try:
+            return time.time() - (self._folder / f"{boot}.json").stat().st_mtime < _SILENT_S
+        except OSError:
+            return False
+
+    def remove(self, boot: str) -> None:
+        """Forget a report."""
+        with translating("removing a report"):
+            (self._folder / f"{checked(boot)}.json").unlink(missing_ok=True)
+            (self._folder / f"{boot}.alive").unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""Reporter: the small report that a process writes of itself beside the mirror, and those of its host, for the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from livecfg.git.reports import EVERY_S, fitting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from livecfg.git.reports import Reports
+    from livecfg.layers import Process
+    from livecfg.signals import Signals
+    from livecfg.status import Status
+
+_DEAD_SENT_S = 30.0
+_DEAD_KEPT = 500
+
+
+class Reporter:
+    """Writes the report of this process into `reports`, when something changed and every ten seconds; reads those of the host."""
+
+    def __init__(self, reports: Reports, process: Process, signals: Signals, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reports = reports
+        self._process = process
+        self._signals = signals
+        self._clock = clock
+        self._started_at = time.time()
+        self._last: tuple[float, bytes] = (0.0, b"")
+        self._dead: dict[str, float] = {}
+
+    def write(self, status: Status, boot: str) -> None:
+        """Write what this process serves.
+
+        Raises:
+            LivecfgError: it cannot be written, or is too large.
+
+        """
+        process = self._process
+        content = status.as_dict() | {
+            "boot": boot,
+            "pid": os.getpid(),
+            "service": process.service,
+            "env": process.env,
+            "instance": process.instance,
+            "region": process.region,
+            "labels": dict(process.labels),
+            "started_at": self._started_at,
+            "python": sys.version.partition(" ")[0],
+            "livecfg": livecfg_version(),
+            "signals": self._signals.summary(),
+            "exposures": self._signals.exposures.counts(),
+        }
+        data, now = fitting(content), self._clock()
+        if data != self._last[1] or now - self._last[0] >= EVERY_S:
+            self._reports.write(boot, data)
+            self._last = (now, data)
+
+    def of_host(self, *, are_sent: bool) -> list[dict[str, Any]]:
+        """As the fetcher: give every report of the host, each with whether its process is `alive`.
+
+        Those of dead processes go along for half a minute, so that the hub has their last counts, and are removed then; while
+        they cannot be sent (`are_sent` is False) they wait, 500 of them at most.
+        """
+        found, now = [], self._clock()
+        for boot, data in self._reports.read().items():
+            alive = self._reports.is_alive(boot)
+            if not alive and self._is_over(boot, now, are_sent=are_sent):
+                self._reports.remove(boot)
+                del self._dead[boot]
+                continue
+            try:
+                report = json.loads(data)
+                found.append(report | {"pid": int(report["pid"]), "alive": alive})
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def _is_over(self, boot: str, now: float, *, are_sent: bool) -> bool:
+        since = self._dead.setdefault(boot, now)
+        return (are_sent and now - since > _DEAD_SENT_S) or len(self._dead) > _DEAD_KEPT
+
+
+@cache
+def livecfg_version() -> str:
+    """Give the version that is installed."""
+    try:
+        return version("livecfg")
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        return "unknown"

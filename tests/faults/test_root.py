@@ -1,7 +1,8 @@
-"""Faults that need root: a full disk at every write, and two hosts that are cut off from each other."""
+"""Faults that need root: a full disk at every write, hosts that are cut off, hosts that share a home without file events."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.support import Site, eventually, numbered
+from tests.e2e.support import ROOT, Site, eventually, numbered
 from tests.faults.support import Host
 from tests.simulator.tls import make_tls
 from tests.simulator.tools import program
@@ -137,4 +138,51 @@ def test_a_host_cut_off_from_git_and_hub_keeps_serving_and_converges_when_the_pa
         for process in followers:
             site.end(process, signal.SIGTERM)
         for mirror in site.home.glob("*/mirror.git"):
+            site.repo.fsck(mirror)
+
+
+@contextmanager
+def shared_home(at: Path) -> Iterator[tuple[Path, Path]]:
+    """One folder as two hosts see it over a network: locks are common, nobody is told of what the other changes."""
+    bindfs = program("bindfs", "bindfs")
+    export, *mounts = at / "export", at / "here", at / "there"
+    export.mkdir()
+    try:
+        for mount in mounts:
+            mount.mkdir()
+            run(bindfs, "--multithreaded", "--enable-lock-forwarding", str(export), str(mount))
+        yield mounts[0], mounts[1]
+    finally:
+        for mount in mounts:
+            subprocess.run(["umount", "-l", str(mount)], capture_output=True, check=False)
+
+
+def test_hosts_that_share_a_home_without_file_events_follow_each_other_and_take_over(tmp_path: Path) -> None:
+    with Site(tmp_path) as site, shared_home(tmp_path) as homes:
+        follow = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-m", "tests.e2e.apps.follow"]
+        hosts = []
+        for name, home in zip(("here", "there"), homes, strict=True):
+            out = tmp_path / "out" / name
+            out.mkdir()
+            hosts.append(site.run(*follow, log=f"{name}.log", LIVECFG_HOME=str(home), E2E_OUT=str(out), E2E_POLL_S="1"))
+            eventually(lambda name=name: site.reports(f"{name}/follow-1.json"), 60, site.logs)  # the first one is the fetcher
+
+        def served() -> list[tuple[int, int, bool]]:
+            return [(r["number"], r["flag"], r["fetcher"]) for r in site.reports("*/follow-1.json")]
+
+        def living() -> int:
+            words = [sys.executable, "-m", "livecfg", "status", "--home", str(homes[1]), "-o", "json"]
+            found = subprocess.run(words, capture_output=True, env=site.environment(), cwd=ROOT, check=False)
+            return len(json.loads(found.stdout)["data"])
+
+        for number in (1, 2, 3):
+            site.repo.publish(numbered(number))
+            eventually(lambda n=number: sorted(served()) == [(n, n, False), (n, n, True)], 30, site.logs)
+        assert living() == 2, "both have process id 1, each in its own namespace"
+        site.end(hosts[0], signal.SIGKILL)
+        eventually(lambda: living() == 1, 30, site.logs)
+        site.repo.publish(numbered(4))
+        there = "there/follow-1.json"
+        eventually(lambda: [(r["number"], r["fetcher"]) for r in site.reports(there)] == [(4, True)], 60, site.logs)
+        for mirror in (tmp_path / "export").glob("*/mirror.git"):
             site.repo.fsck(mirror)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.errors import LivecfgError, RefusedError
 from livecfg.refusal import Code, Refusal
-from livecfg.trust.wire import SignatureError
+from livecfg.trust.wire import Reader, SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +26,8 @@ _PERSON = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+@-]{0,127})\.asc\Z")
 _HEADER = re.compile(rb"[A-Za-z]+: [ -~]*\Z")
 _SIGNATURE, _KEYS = b"PGP SIGNATURE", b"PGP PUBLIC KEY BLOCK"
 _SHA2 = ("SHA256", "SHA384", "SHA512")
+_TAGS = frozenset({2, 5, 6, 7, 12, 13, 14, 17})  # signature; keys and subkeys, secret and public; trust, user id and attribute
+_NO_SIZE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class _Packet(NamedTuple):
 
 
 def _packets(raw: bytes) -> list[_Packet]:
+    _check_frames(raw)
     _sequoia()
     from pysequoia.packet import PacketPile  # noqa: PLC0415 - as above
 
@@ -142,6 +145,30 @@ def _packets(raw: bytes) -> list[_Packet]:
         return [_packet(packet) for packet in PacketPile.from_bytes(raw)]
     except Exception:  # noqa: BLE001 - as in verify_openpgp
         raise SignatureError("malformed OpenPGP data") from None
+
+
+def _check_frames(raw: bytes) -> None:
+    """Go from packet to packet (RFC 9580 §4.2) and refuse all that no key and no signature is made of.
+
+    A compressed packet above all: a thousand bytes of it inflate to gigabytes, before anything else is known of them.
+    """
+    reader = Reader(raw)
+    while reader.at < len(raw):
+        head = reader.take(1)[0]
+        if head & 0xC0 == 0xC0:
+            tag, first = head & 0x3F, reader.take(1)[0]
+            if first < 192:
+                size = first
+            elif first < 224:
+                size = ((first - 192) << 8) + reader.take(1)[0] + 192
+            else:
+                size = reader.number() if first == 255 else _NO_SIZE
+        else:
+            tag, width = head >> 2 & 0xF, (1, 2, 4, 0)[head & 3]
+            size = int.from_bytes(reader.take(width)) if width else _NO_SIZE
+        if not head & 0x80 or tag not in _TAGS or size == _NO_SIZE:
+            raise SignatureError("OpenPGP data of another kind than keys and signatures")
+        reader.take(size)
 
 
 def _packet(packet: Any) -> _Packet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pysequoia.packet import PacketPile
 from livecfg.revision import Commit
 from livecfg.trust import identify, openpgp
 from livecfg.trust.allowed_signers import Signers
+from livecfg.trust.wire import SignatureError
 from tests.trust.cases import ANA, BO, T
 from tests.trust.gpg import FIXTURES, PAYLOAD
 from tests.trust.removed import Removed
@@ -102,7 +104,25 @@ def prolonged() -> bytes:
     return public_armor(base64.b64decode(block) + bytes(says))
 
 
+def inflates() -> bool:
+    """Whether Sequoia, which inflates whatever is compressed, ever sees a signature of 1 KB that stands for 16 MB."""
+    deflated = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = b"\x01" + deflated.compress(b"\xcb\xff\x01\0\0\0" + bytes(1 << 24)) + deflated.flush()
+    for _ in range(2):
+        packet = b"\xc8\xff" + len(body).to_bytes(4) + body
+        deflated = zlib.compressobj(9, zlib.DEFLATED, -15)
+        body = b"\x01" + deflated.compress(packet) + deflated.flush()
+    bomb = b"\xc8\xff" + len(body).to_bytes(4) + body
+    assert len(bomb) < 1024
+    text = base64.b64encode(bomb)
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    with pytest.raises(SignatureError) as caught:
+        openpgp.issuer(b"\n".join([b"-----BEGIN PGP SIGNATURE-----", b"", *lines, b"-----END PGP SIGNATURE-----"]))
+    return "of another kind" not in str(caught.value)
+
+
 CHECKS = [
+    Removed(openpgp, "tag not in _TAGS or ", "", inflates),
     Removed(
         openpgp,
         "if len(armored) > most:",

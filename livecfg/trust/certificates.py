@@ -33,6 +33,26 @@ class Certificate:
     authority: bytes
 
 
+def is_certificate(blob: bytes) -> bool:
+    """Whether a raw key blob says that it is a certificate.
+
+    Raises:
+        SignatureError: it says nothing.
+
+    """
+    return Reader(blob).string() in CERTIFICATES
+
+
+def authority_of(blob: bytes) -> bytes:
+    """Give the raw key blob of the authority that a certificate names; nothing of it is proved.
+
+    Raises:
+        SignatureError: it is malformed.
+
+    """
+    return _read(blob)[0].authority
+
+
 @lru_cache(maxsize=1024)
 def parse_certificate(blob: bytes) -> Certificate:
     """Read a certificate and check the signature of its authority.
@@ -41,6 +61,13 @@ def parse_certificate(blob: bytes) -> Certificate:
         SignatureError: it is malformed, no user certificate, asks for what is not understood, or its authority did not sign it.
 
     """
+    found, signed, signature = _read(blob)
+    parse_key(found.authority).check(signature, signed)
+    return found
+
+
+def _read(blob: bytes) -> tuple[Certificate, bytes, bytes]:
+    """Read a certificate; give it with what its authority signed, and how."""
     reader = Reader(blob)
     kind = CERTIFICATES.get(reader.string(), b"")
     reader.string()  # the nonce
@@ -63,9 +90,8 @@ def parse_certificate(blob: bytes) -> Certificate:
         raise SignatureError("a certificate with too many principals")
     if any(option != _VERIFY_REQUIRED for option in critical):
         raise SignatureError("a certificate with a critical option that is not understood")
-    parse_key(authority).check(signature, signed)
     names = tuple(name.decode("utf-8", "backslashreplace") for name in principals)
-    return Certificate(key, names, valid_after, valid_before, _VERIFY_REQUIRED in critical, authority)
+    return Certificate(key, names, valid_after, valid_before, _VERIFY_REQUIRED in critical, authority), signed, signature
 
 
 def _options(data: bytes) -> list[bytes]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from livecfg.refusal import Code, Refusal
 from livecfg.trust.allowed_signers import Signers
+from livecfg.trust.certificates import authority_of, is_certificate
 from livecfg.trust.openpgp import is_openpgp, issuer, verify_openpgp
-from livecfg.trust.signatures import Proof, fingerprint, verify_ssh
+from livecfg.trust.signatures import check, decode, fingerprint
 from livecfg.trust.wire import SignatureError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from livecfg.revision import Commit
     from livecfg.trust.allowed_signers import Authority, Signer
-    from livecfg.trust.certificates import Certificate
+    from livecfg.trust.signatures import SshSignature
 
 _KEYS, _OPENPGP = ".livecfg/allowed_signers", ".livecfg/openpgp/<person>.asc"
 _ADD = "add the key to {} first, in a commit of the root people"
@@ -87,22 +88,26 @@ class _NobodyError(Exception):
 
 def _ssh(commit: Commit, signers: Signers) -> Signed:
     assert commit.signature is not None  # noqa: S101 - the caller looked
-    proof = verify_ssh(commit.signature, commit.payload)
-    if proof.certificate is not None:
-        return _certified(proof, proof.certificate, signers)
-    signer = signers.get(proof.key)
+    found = decode(commit.signature)
+    if is_certificate(found.key):
+        return _certified(found, commit, signers)
+    signer = signers.get(found.key)  # first: a signature may be made to cost much, and whoever can push could make thousands
     if signer is None:
-        raise _unknown(fingerprint(proof.key), _KEYS)
+        raise _unknown(fingerprint(found.key), _KEYS)
+    proof = check(found, commit.payload)
     _check_purpose(signer, signer.person)
     name = fingerprint(proof.key)
     return Signed(signer.person, name, proof.touch, proof.pin, "", signer.valid_after, signer.valid_before)
 
 
-def _certified(proof: Proof, certificate: Certificate, signers: Signers) -> Signed:
+def _certified(found: SshSignature, commit: Commit, signers: Signers) -> Signed:
     """The one person a certificate names that its authority may speak for, and while both hold."""
-    authority = signers.authorities.get(certificate.authority)
+    authority = signers.authorities.get(authority_of(found.key))
     if authority is None:
-        raise _unknown(fingerprint(certificate.authority), f"a cert-authority line of {_KEYS}")
+        raise _unknown(fingerprint(authority_of(found.key)), f"a cert-authority line of {_KEYS}")
+    proof = check(found, commit.payload)
+    certificate = proof.certificate
+    assert certificate is not None  # noqa: S101 - the caller looked
     people = {name for name in certificate.principals if authority.covers(name)}
     if len(people) != 1:
         message = f"the certificate names {len(people)} people that its authority may speak for, not one"

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from livecfg.trust.certificates import CERTIFICATES, Certificate, parse_certificate
+from livecfg.trust.certificates import Certificate, is_certificate, parse_certificate
 from livecfg.trust.keys import KINDS, Key, parse_key
 from livecfg.trust.wire import Reader, SignatureError, mpint, string
 
@@ -102,7 +102,16 @@ def verify_ssh(armored: bytes, payload: bytes, namespace: bytes = b"git") -> Pro
         SignatureError: it does not hold.
 
     """
-    found = decode(armored)
+    return check(decode(armored), payload, namespace)
+
+
+def check(found: SshSignature, payload: bytes, namespace: bytes = b"git") -> Proof:
+    """Check a decoded signature over `payload`, as `verify_ssh` does.
+
+    Raises:
+        SignatureError: it does not hold.
+
+    """
     if found.namespace != namespace:
         raise SignatureError("signed for another purpose (namespace)")
     key, certificate = _claimed(found.key)
@@ -112,7 +121,7 @@ def verify_ssh(armored: bytes, payload: bytes, namespace: bytes = b"git") -> Pro
 
 def _claimed(blob: bytes) -> tuple[Key, Certificate | None]:
     """The key that must have signed: the blob's own, or the one that a certificate speaks of."""
-    if Reader(blob).string() not in CERTIFICATES:
+    if not is_certificate(blob):
         return parse_key(blob), None
     certificate = parse_certificate(blob)
     return certificate.key, certificate
@@ -177,6 +186,7 @@ __all__ = [
     "SignatureError",
     "SshSignature",
     "armor",
+    "check",
     "decode",
     "fingerprint",
     "public_blob",

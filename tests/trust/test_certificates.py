@@ -191,4 +191,11 @@ def test_a_certificate_is_no_key_of_the_list() -> None:
     ],
 )
 def test_a_wrong_certificate_is_refused_with_the_reason(certificate: SoftCertificate, why: str) -> None:
-    assert why in nobody(certificate.sign(PAYLOAD), LINE)
+    assert why in nobody(certificate.sign(PAYLOAD), LINE + f"*@elsewhere cert-authority {soft_key('rsa2048', 9).line}\n")
+
+
+def test_attack_23_no_signature_is_checked_for_somebody_whom_policy_does_not_know() -> None:
+    """A check may be made to cost much, by long keys, and whoever may push could ask for thousands."""
+    stranger = replace(GOOD, authority=soft_key("ed25519", 3), authority_blob=OTHER_CA.blob)
+    assert "LC303" in nobody(stranger.sign(PAYLOAD), LINE)
+    assert "LC303" in nobody(soft_key("ecdsa256", 3).sign(b"another payload"), LINE)

@@ -24,7 +24,7 @@ from livecfg.trust.merged import MergedSide
 from livecfg.trust.tree import Entry, TreeFaultError, lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from livecfg.revision import Commit, Objects
     from livecfg.trust.allowed_signers import Signer
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 ADOPT, APPROVE, BIND = "Livecfg-Adopt", "Livecfg-Approve", "Livecfg-Ref"
 BROKEN = Entry("", "")
 """What stands for an entry that cannot be read, because a tree on the way is malformed: equal to no real one."""
+MAX_KEPT = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A commit of the chain since the last good one: what it changed against its first parent, and whom it adopts.
+    """A commit of the chain since the last good one, and whom it adopts.
 
     `hosted` marks a merge that a forge made: the people of its merged side alone vouch for it.
     """
 
     commit: Commit
-    changed: Container[str]
     adopts: frozenset[str]
     hosted: bool = False
 
@@ -110,10 +110,12 @@ class Trees:
 
     def entry(self, tree: str | None, path: str) -> Entry | None:
         """Give what `path` names below a tree."""
-        if tree is None:
+        if not tree:
             return None
         at = (tree, path)
         if at not in self._entries:
+            if len(self._entries) >= MAX_KEPT:
+                self._entries.clear()
             try:
                 self._entries[at] = lookup(self.objects, tree, path)
             except TreeFaultError:
@@ -125,6 +127,15 @@ class Trees:
         if commit_id not in self._trees:
             self._trees[commit_id] = read_commit(self.objects, commit_id).tree
         return self._trees[commit_id]
+
+    def changed(self, commit: Commit, path: str) -> bool:
+        """Whether `path` is not what it is in the first parent; so too where a folder above it cannot be read in one of the two.
+
+        What such a folder holds nobody can compare, and the next commit may make it readable with anything in it.
+        """
+        before = self.entry(self.tree_of(commit.parents[0]), path) if commit.parents else None
+        entry = self.entry(commit.tree, path)
+        return entry != before or entry == BROKEN
 
     def made(self, commit: Commit, path: str) -> bool:
         """Whether a commit itself changed `path`: its entry differs from that of every parent."""
@@ -145,6 +156,7 @@ class Evidence:
         self._adopters: dict[str, list[Seen]] = {}
         self._makers: dict[str, tuple[int, list[Seen]]] = {}
         self._sides: dict[str, MergedSide] = {}
+        self._statements: dict[str, frozenset[str]] = {}
 
     def note(self, seen: Seen) -> None:
         """Take up the next commit of the chain."""
@@ -156,6 +168,7 @@ class Evidence:
         """Give the same evidence as other keys see it."""
         other = Evidence(self.trees.objects, identities, self.statement)
         other.since, other._adopters, other._sides = self.since, self._adopters, self._sides
+        other._statements = self._statements
         return other
 
     def makers(self, path: str, good_tree: str | None) -> list[Seen]:
@@ -163,7 +176,7 @@ class Evidence:
         was = self.trees.entry(good_tree, path)
         looked_at, makers = self._makers.get(path, (0, []))
         for seen in self.since[looked_at:]:
-            if path in seen.changed:
+            if self.trees.changed(seen.commit, path):
                 makers.append(seen)
             if self.trees.entry(seen.commit.tree, path) == was:
                 makers.clear()
@@ -184,7 +197,7 @@ class Evidence:
         """Give all who changed p since the last good commit, merged sides included; None: one of them is not known."""
         makers: list[Commit] = []
         for seen in self.since:
-            if path not in seen.changed:
+            if not self.trees.changed(seen.commit, path):
                 continue
             if self.trees.made(seen.commit, path):
                 makers.append(seen.commit)
@@ -216,7 +229,9 @@ class Evidence:
         return [Voucher(signed, bound=self._says(commit, BIND))] if isinstance(signed, Signed) else []
 
     def _says(self, commit: Commit, *names: str) -> bool:
-        return any(key in names and value == self.statement for key, value in trailers(commit.message))
+        if commit.id not in self._statements:  # asked anew for each path, of messages that may be long
+            self._statements[commit.id] = frozenset(k for k, value in trailers(commit.message) if value == self.statement)
+        return not self._statements[commit.id].isdisjoint(names)
 
     def _approvals(self, maker: Seen, path: str, good_tree: str | None, moment: float) -> list[Voucher]:
         merge, side = maker.commit, self.side(maker.commit)

@@ -7,6 +7,7 @@ the threshold of the root that the application *pins*, by the pinned keys, whate
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,7 +102,7 @@ def manifest_of(objects: Objects, tree: str) -> str:
     """
     whole = hashlib.sha256()
     try:
-        for path, (_, entry) in sorted(diff(objects, None, tree).items()):
+        for path, (_, entry) in sorted(diff(objects, None, tree, most=sys.maxsize).items()):
             assert entry is not None  # noqa: S101 - compared with nothing, everything is there
             content = hashlib.sha256(objects.read(entry.id, "blob")).hexdigest()
             whole.update(f"{entry.mode} {content} {path}\n".encode())

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from livecfg.revision import Commit, Objects
     from livecfg.trust.merged import MergedSide
 
+MAX_MERGED_CHANGES = 20_000
+"""How many files and folders may differ in a merge that nobody signed: whoever may push could else keep every client busy."""
+
 
 def why_not_clean(objects: Objects, merge: Commit, side: MergedSide, theirs: str) -> str:
     """Say why a merge is more than the path by path result of its two sides; empty when it is just that.
@@ -28,9 +31,9 @@ def why_not_clean(objects: Objects, merge: Commit, side: MergedSide, theirs: str
     if side.overflow or side.second_base is None:
         return "its merged side is too long, or shares no history with the branch"
     base, ours = side.chain[side.second_base].tree, side.chain[0].tree
-    brought = diff(objects, base, theirs)
-    kept = diff(objects, base, ours)
-    landed = diff(objects, ours, merge.tree)
+    brought = diff(objects, base, theirs, most=MAX_MERGED_CHANGES)
+    kept = diff(objects, base, ours, most=MAX_MERGED_CHANGES)
+    landed = diff(objects, ours, merge.tree, most=MAX_MERGED_CHANGES)
     for path in sorted(brought.keys() | landed.keys()):
         was, there = brought.get(path, (None, None))
         if path not in brought:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from livecfg.errors import RefusedError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 BREAK_GLASS = "Livecfg-Break-Glass"
 MAX_PENDING = 1000
 """How many commits may have changed a path since it was last good: each is judged again with every later one."""
+MAX_FAULTS = 100
+"""After how many faults a commit is not looked at any further: it is refused anyway, and nobody reads more."""
 _PIN_RULE, _NEW_ROOT, _GLASS = "trusted-root", "new-root", "break-glass"
 
 
@@ -83,11 +86,13 @@ class Judge:
         findings: list[Finding] = []
         faults: list[Refusal] = []
         for path, change in sorted(delta.items()):
-            rules = self._rules(path, change, broken=bool(reason))
-            found = [self._hold(path, rule, moment) for rule in rules]
+            if len(faults) >= MAX_FAULTS:
+                faults.append(replace(faults[-1], message=f"{faults[-1].message}; what follows it was not looked at"))
+                return Verdict(tuple(findings), tuple(faults))
+            found = self._findings(path, change, moment, broken=bool(reason))
             findings += found
             faults += [self._fault(commit, finding) for finding in found if not finding.holds]
-            if not rules:
+            if not found:
                 faults.append(self._denied(commit, path))
             elif not reason and all(finding.holds for finding in found):
                 faults += self._over_limits(commit, path, change)
@@ -102,13 +107,20 @@ class Judge:
 
     # --- one path -----------------------------------------------------------------------------------------------------
 
-    def _rules(self, path: str, change: Change, *, broken: bool) -> tuple[PathRule, ...]:
+    def _findings(self, path: str, change: Change, moment: float, *, broken: bool) -> list[Finding]:
+        """Hold a path against its rules. Its documents are parsed only when enough people stand behind them for some rules."""
+        held = [self._hold(path, rule, moment) for rule in self._rules(path, broken=broken)]
+        wide, narrow = [f for f in held if not f.rule.only], [f for f in held if f.rule.only]
+        allowed = any(findings and all(finding.holds for finding in findings) for findings in (wide, narrow))
+        return narrow if narrow and allowed and is_disable(self.objects, path, change) else wide
+
+    def _rules(self, path: str, *, broken: bool) -> tuple[PathRule, ...]:
         if self.policy is None:
             return (PathRule(id=_PIN_RULE, paths=["**"], allow=sorted(self.root.people), threshold=self.root.threshold),)
         if broken and not is_root_path(path):
             assert self.policy.file.break_glass is not None  # noqa: S101 - that is what broke
             return (glass_rule(self.policy.file.break_glass),)
-        return applicable(self.policy, self.objects, path, change)
+        return self.policy.rules_for(path)
 
     def _hold(self, path: str, rule: PathRule, moment: float) -> Finding:
         """Count the people behind a path for one rule; the merged sides are looked at only where they could matter."""
@@ -195,7 +207,7 @@ class Judge:
 
     def _check_reach(self, new: Policy, commit: Commit) -> None:
         """Refuse a policy under which an existing path matches no rule: nobody could change it any more."""
-        for path in diff(self.objects, None, commit.tree):
+        for path in diff(self.objects, None, commit.tree, most=sys.maxsize):
             if all(rule.only for rule in new.rules_for(path)):
                 message = f"no rule would match {path}: nobody could change it any more"
                 raise RefusedError(Refusal(Code.POLICY, message, path=POLICY_PATH, advice="add a rule for it"))

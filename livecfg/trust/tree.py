@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 BLOB_MODE, TREE_MODE = "100644", "40000"
 MAX_DEPTH = 16
 MAX_KEPT_ENTRIES = 50_000
+MAX_CHANGES = 200_000
+"""How many files and folders may differ from the last good commit: larger changes land in several commits."""
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")
 _RESERVED = frozenset({".", "..", ".git", ".gitmodules", "git~1"})
 
@@ -130,41 +132,61 @@ def walk(objects: Objects, tree_id: str, prefix: str = "") -> Iterator[tuple[str
             yield prefix + name, entry
 
 
-def diff(objects: Objects, old: str | None, new: str | None, prefix: str = "") -> dict[str, Change]:
+def diff(objects: Objects, old: str | None, new: str | None, *, most: int = MAX_CHANGES) -> dict[str, Change]:
     """Give every path that is not the same below two trees (None: the empty tree), with its entries before and after.
 
     A folder that is malformed or lies too deep counts as one changed path, so that taking it back is a change of that path
-    alone; `check` refuses such trees.
+    alone; `check` refuses such trees. A few trees that name each other again and again stand for any number of paths: after
+    `most` differing entries, folders included, it ends.
 
     Raises:
-        TreeFaultError: one of the two trees itself is malformed.
+        TreeFaultError: one of the two trees itself is malformed, or too much differs.
 
     """
-    if old == new:
-        return {}
-    if prefix.count("/") > MAX_DEPTH:
-        raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
-    before = entries(objects, old) if old else {}
-    after = entries(objects, new) if new else {}
-    changes: dict[str, Change] = {}
-    for name in sorted(before.keys() | after.keys()):
-        was, now = before.get(name), after.get(name)
-        if was != now:
-            changes |= _entry_changes(objects, was, now, prefix + name)
-    return changes
+    return _Differ(objects, most).trees(old, new, "")
 
 
-def _entry_changes(objects: Objects, was: Entry | None, now: Entry | None, path: str) -> dict[str, Change]:
-    was_tree, now_tree = was is not None and was.is_tree, now is not None and now.is_tree
-    changes: dict[str, Change] = {}
-    if was_tree or now_tree:
-        try:
-            changes = diff(objects, was.id if was and was_tree else None, now.id if now and now_tree else None, f"{path}/")
-        except TreeFaultError:
-            return {path: (was, now)}
-    if (was is not None and not was_tree) or (now is not None and not now_tree):
-        changes[path] = (None if was_tree else was, None if now_tree else now)
-    return changes
+class _TooMuchError(TreeFaultError):
+    """More differs than anybody may ask us to look at."""
+
+
+class _Differ:
+    """One comparison, and how many entries it may still look at."""
+
+    def __init__(self, objects: Objects, most: int) -> None:
+        self._objects = objects
+        self._left = self._most = most
+
+    def trees(self, old: str | None, new: str | None, prefix: str) -> dict[str, Change]:
+        if old == new:
+            return {}
+        if prefix.count("/") > MAX_DEPTH:
+            raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
+        before = entries(self._objects, old) if old else {}
+        after = entries(self._objects, new) if new else {}
+        changes: dict[str, Change] = {}
+        for name in sorted(before.keys() | after.keys()):
+            was, now = before.get(name), after.get(name)
+            if was != now:
+                self._left -= 1
+                if self._left < 0:
+                    raise _TooMuchError(f"more than {self._most:,} files and folders differ")
+                changes |= self._entries(was, now, prefix + name)
+        return changes
+
+    def _entries(self, was: Entry | None, now: Entry | None, path: str) -> dict[str, Change]:
+        was_tree, now_tree = was is not None and was.is_tree, now is not None and now.is_tree
+        changes: dict[str, Change] = {}
+        if was_tree or now_tree:
+            try:
+                changes = self.trees(was.id if was and was_tree else None, now.id if now and now_tree else None, f"{path}/")
+            except _TooMuchError:
+                raise
+            except TreeFaultError:
+                return {path: (was, now)}
+        if (was is not None and not was_tree) or (now is not None and not now_tree):
+            changes[path] = (None if was_tree else was, None if now_tree else now)
+        return changes
 
 
 def check(objects: Objects, tree_id: str, known: str | None, prefix: str = "") -> None:

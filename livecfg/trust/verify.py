@@ -22,10 +22,10 @@ from livecfg.trust.paths import POLICY_PATH, is_root_path
 from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.rules import Judge, Verdict
-from livecfg.trust.tree import SplitObjects, TreeFaultError, check, diff
+from livecfg.trust.tree import SplitObjects, TreeFaultError, check
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
     from livecfg.trust.root import TrustedRoot
 
@@ -198,13 +198,6 @@ def _rollback(candidate: Candidate, good: str) -> Refusal:
 _PINNED = "compare the URL and the trusted root that the application ships; `livecfg root export --anchor` writes a new one"
 
 
-class _Everything:
-    """Holds every path."""
-
-    def __contains__(self, path: object) -> bool:
-        return True
-
-
 class _Walk:
     """One walk: g and P(g), and the commits since g."""
 
@@ -231,7 +224,7 @@ class _Walk:
         verdict = _NOTHING
         unsigned = self._unsigned(commit, signed, moment)
         hosted = isinstance(signed, Refusal) and unsigned is None
-        self.evidence.note(Seen(commit, self._changed(commit), adopted(commit), hosted))
+        self.evidence.note(Seen(commit, adopted(commit), hosted))
         try:
             if unsigned is not None:
                 raise RefusedError(unsigned)
@@ -254,14 +247,6 @@ class _Walk:
         judged = Judged(commit, self.position, signed, authorised=True, verdict=verdict)
         self._accept(judged)
         return judged
-
-    def _changed(self, commit: Commit) -> Container[str]:
-        """What a commit changed; everything, when its tree or its parent's breaks the rules of trees: else it could not heal."""
-        parent = self.evidence.trees.tree_of(commit.parents[0]) if commit.parents else None
-        try:
-            return diff(self.objects, parent, commit.tree)
-        except (TreeFaultError, RefusedError):
-            return _Everything()
 
     def _unsigned(self, commit: Commit, signed: Signed | Refusal, moment: float) -> Refusal | None:
         """Refuse a commit that no person signed, unless it is a forge's merge on the word of its merged side (`merge: clean`)."""

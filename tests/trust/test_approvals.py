@@ -153,7 +153,7 @@ def attack_innocent_commit_on_top(story: Story) -> None:
 
 ATTACKS: list[tuple[Any, Any, str, str]] = [
     (attack_empty_commit_without_the_words, approvals, "or not self._says(commit, APPROVE)", ""),
-    (attack_approval_for_another_ref, approvals, "and value == self.statement", ""),
+    (attack_approval_for_another_ref, approvals, "if value == self.statement", "if True"),
     (attack_approval_that_is_not_empty, approvals, "return self.trees.tree_of(commit.parents[0]) == commit.tree", "return True"),
     (attack_change_after_the_approval, approvals, "commit_id not in standing", "False"),
     (attack_second_author_writes_over_the_first, approvals, "and others[commit_id] <= {signed.person}", ""),

@@ -29,7 +29,7 @@ from livecfg.git.pack import Entry, PackReader, write_pack
 from livecfg.git.source import GitSource, Limits
 from livecfg.refusal import Code, Refusal
 from livecfg.revision import Candidate
-from livecfg.trust import approvals, commits, heartbeat, identify, keys, paths, policy, root, rules, tree, verify
+from livecfg.trust import approvals, changes, commits, heartbeat, identify, keys, paths, policy, root, rules, tree, verify
 from livecfg.trust.heartbeat import Freshness, beat
 from livecfg.trust.root import Good, Trusted, TrustedRoot
 from livecfg.trust.signatures import public_line, sign
@@ -418,6 +418,24 @@ def _chain_of_deltas() -> tuple[bytes, ...]:
     return base, one, two
 
 
+def attack_18_before_it_is_allowed() -> bool:
+    """What nobody signed is parsed, to see whether it only switches a flag off, once somebody commits on top of it."""
+    world = World()
+    policy_files = world.repo.policy(PEOPLE, [*RULES, {"id": "kill", "paths": ["flags/**"], "only": "disable", "allow": [BO]}])
+    on = world.on(by=ANA, files=policy_files | {"flags/a.yaml": b"flags: {}\n"})
+    bad = world.on(on, files={"flags/a.yaml": b"flags: {evil: 1}\n"})
+    seen: list[str] = []
+
+    def parse(data: bytes, path: str) -> Any:
+        seen.append(path)
+        return read(data, path)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(changes, "read", parse)
+        assert not world.lands(world.on(bad, by=CY, files={BASE: b"a: 2\n"}))
+    return bool(seen)
+
+
 def attack_20() -> bool:
     """What was verified is changed on the disk before it is read."""
     with mirrored() as (repo, mirror):
@@ -472,12 +490,21 @@ def attack_22_state() -> bool:
 def attack_23() -> bool:
     """A tree that cannot be read stops everybody, also after it was taken back."""
     world = World()
-    bad = world.repo.commit_tree(world.repo.add("tree", b"100644 broken"), on=(world.first,))
+    bad = world.repo.commit_tree(world.repo.add("tree", b"100644 broken"), on=(world.first,), by=BO)
     healed = world.repo.commit_tree(world.repo.tree(world.repo.files[world.first]), on=(bad,), by=BO)
     try:
         return not world.lands(healed)
     except TreeFaultError:
         return True
+
+
+def attack_23_bomb() -> bool:
+    """Four trees that stand for ten thousand files."""
+    world = World()
+    below = world.repo.tree({str(n): b"a: 1\n" for n in range(10)})
+    for _ in range(3):
+        below = world.repo.add("tree", b"".join(b"40000 %d\0" % n + bytes.fromhex(below) for n in range(10)))
+    return len(tree.diff(world.repo, None, below, most=1000)) > 1000
 
 
 def attack_24() -> bool:
@@ -486,6 +513,24 @@ def attack_24() -> bool:
     on = world.signers(lambda text: text + second)
     landed = world.on(on, by=BO, files={PROD: b"a: 2\n"})
     return world.lands(world.on(landed, by="bo2@acme", files={}, message=f"Me too\n\nLivecfg-Adopt: {landed}"))
+
+
+def attack_24_unreadable() -> bool:
+    """What Bo and Cy stand behind is exchanged by nobody, over a commit whose folder cannot be compared with any other."""
+    world = World()
+    meant = world.on(by=BO, files={PROD: b"a: 2\n"})
+    blob = bytes.fromhex(world.repo.add("blob", b"a: 666\n"))
+    twice = world.repo.add("tree", 2 * (b"100644 prod.yaml\0" + blob))
+    config = world.repo.add("tree", b"40000 a\0" + bytes.fromhex(twice))
+    rest = {path: text for path, text in world.repo.files[meant].items() if not path.startswith("config/")}
+    rows = tree.parse(world.repo.read(world.repo.tree(rest), "tree"), 20) | {"config": tree.Entry("40000", config)}
+    ordered = sorted(rows.items(), key=lambda row: row[0] + "/" * row[1].is_tree)
+    raw = b"".join(f"{e.mode} {name}\0".encode() + bytes.fromhex(e.id) for name, e in ordered)
+    unreadable = world.repo.commit_tree(world.repo.add("tree", raw), on=(meant,))
+    evil = world.repo.files[meant] | {PROD: b"a: 666\n"}
+    exchanged = world.repo.commit_tree(world.repo.tree(evil), on=(unreadable,))
+    world.repo.files[exchanged] = evil
+    return world.lands(world.on(exchanged, by=CY, files={}, message=f"Me too\n\nLivecfg-Adopt: {meant}"))
 
 
 def attack_24_on_top() -> bool:
@@ -572,7 +617,7 @@ ATTACKS: dict[str, Removed] = {
     "11 withheld": Removed(heartbeat, "if newest.position > good.position:", "if False:", attack_11_withheld),
     "12 another repository": Removed(rules, "if new.file.repo_id != self.root.repo_id:", "if False:", attack_12),
     "12 no branch": Removed(rules, "(voucher.bound or not rule.bind_ref)", "True", attack_12_branch),
-    "12 another branch": Removed(approvals, "key in names and value == self.statement", "key in names", attack_12_other_branch),
+    "12 another branch": Removed(approvals, "if value == self.statement", "if True", attack_12_other_branch),
     "12 after a revert": Removed(approvals, "or side.base.get(commit_id, steady) >= steady:", "or False:", attack_12_reverted),
     "13 object": Removed(store, "if object_id(kind, content, len(name)) != name:", "if False:", attack_13),
     "13 alternates": Removed(store, "if self._follow_alternates:", "if True:", attack_13_alternates),
@@ -626,6 +671,9 @@ ATTACKS: dict[str, Removed] = {
     "18 wide": Removed(
         document, "for _ in range(self.limits.nodes):", "while True:", _reads(b"[" + b"1," * 99 + b"1]", nodes=50)
     ),
+    "18 before it is allowed": Removed(
+        rules, "if narrow and allowed and is_disable", "if narrow and is_disable", attack_18_before_it_is_allowed
+    ),
     "18 huge": Removed(document, "if len(data) > limits.size_bytes:", "if False:", _reads(b"a: 1\n", size_bytes=4)),
     "19 object count": Removed(pack, "if count > limits.objects:", "if False:", _unpacks(_blob(b"a"), _blob(b"b"), objects=1)),
     "19 huge object": Removed(
@@ -661,10 +709,11 @@ ATTACKS: dict[str, Removed] = {
     ),
     "23 poison": Removed(
         verify,
-        "except (TreeFaultError, RefusedError):\n            return _Everything()",
-        "except KeyError:\n            pass",
+        "except TreeFaultError as error:\n            advice",
+        "except KeyError as error:\n            advice",
         attack_23,
     ),
+    "23 tree bomb": Removed(tree, "if self._left < 0:", "if False:", attack_23_bomb),
     "24 two keys of one person": Removed(
         rules,
         "tuple(sorted(behind)), len(counted))",
@@ -673,9 +722,15 @@ ATTACKS: dict[str, Removed] = {
     ),
     "24 innocent commit on top": Removed(
         approvals,
-        "            if path in seen.changed:\n                makers.append(seen)\n            if self.trees",
-        "            if path in seen.changed:\n                makers[:] = [seen]\n            if self.trees",
+        "            if self.trees.changed(seen.commit, path):\n                makers.append(seen)\n            if self.trees",
+        "            if self.trees.changed(seen.commit, path):\n                makers[:] = [seen]\n            if self.trees",
         attack_24_on_top,
+    ),
+    "24 folder that cannot be read": Removed(
+        approvals,
+        "return entry != before or entry == BROKEN",
+        "return entry != before and BROKEN not in (entry, before)",
+        attack_24_unreadable,
     ),
     "25 clock set back": Removed(verify, "moment = max(latest, commit.committer_time)", "moment = now", attack_25),
     "25 commit of the future": Removed(verify, "if commit.committer_time > now + AHEAD_S:", "if False:", attack_25_ahead),

@@ -238,6 +238,37 @@ def test_attack_23_merges_that_share_no_history_cost_one_pass_over_the_chain() -
     assert max(reads.values()) <= 2, "once to find the chain, once for all merges"
 
 
+@pytest.mark.parametrize("by", ["", CY])
+def test_attack_23_a_dozen_trees_that_stand_for_a_trillion_files_stop_nobody(by: str) -> None:
+    repo, first = begin()
+    below = repo.tree({"x": b"1"})
+    for _ in range(12):
+        below = repo.add("tree", b"".join(b"40000 %d\0" % n + bytes.fromhex(below) for n in range(10)))
+    bad = repo.commit_tree(put(repo, repo.tree(repo.files[first]), "zzz", Entry("40000", below)), on=(first,), by=by)
+    healed = repo.commit_tree(repo.tree(repo.files[first]), on=(bad,), by=CY)
+    began = time.process_time()
+    assert repo.good(bad) == first
+    assert repo.good(healed) == healed
+    assert time.process_time() - began < 30
+
+
+def test_attack_23_a_commit_with_thousands_of_faults_is_told_with_a_hundred_of_them() -> None:
+    repo, first = begin()
+    many = {f"zzz/{n}.yaml": b"a: 1\n" for n in range(500)}
+    bad = repo.commit(many, on=(first,))
+    on_top = repo.commit({}, on=(bad,), by=CY)
+    refusals = [refusal for refusal in repo.verify(on_top).skipped if refusal.commit == on_top]
+    assert len(refusals) == rules.MAX_FAULTS + 1
+    assert refusals[-1].message.endswith("what follows it was not looked at")
+
+
+def test_attack_8_a_policy_behind_a_hundred_faults_is_not_taken_over() -> None:
+    repo, first = begin()
+    mine = repo.policy(PEOPLE, RULES, root={"people": [CY], "threshold": 1})
+    bad = repo.commit(mine | {f"+{n}": b"" for n in range(rules.MAX_FAULTS)}, on=(first,))
+    assert repo.good(repo.commit({}, on=(bad,), by=CY)) == first
+
+
 def test_the_patterns_can_be_told_from_ones_that_try_again() -> None:
     with without(paths, 'f"(?>.*?{piece})"', 'f".*{piece}"'):
         began = time.process_time()

@@ -212,7 +212,7 @@ def test_five_thousand_random_chains_hold_every_property() -> None:
     ("module", "check", "instead"),
     [
         (rules, "self.count >= self.rule.threshold", "True"),
-        (approvals, "            if path in seen.changed:\n", "            if seen is self.since[-1]:\n"),
+        (approvals, "            if self.trees.changed(seen.commit, path):\n", "            if seen is self.since[-1]:\n"),
         (verify, "chain.append(commit)\n        if object_id == stop:", "chain.append(commit)\n        if len(chain) > 2:"),
     ],
 )

@@ -554,7 +554,6 @@ def attack_25_ahead() -> bool:
     return world.lands(world.on(by=BO, date=NOW + 100_000))
 
 
-_HEADER = "signer = signers.get(proof.key)\n"
 ATTACKS: dict[str, Removed] = {
     "1 unsigned": Removed(
         identify,
@@ -563,7 +562,10 @@ ATTACKS: dict[str, Removed] = {
         attack_1,
     ),
     "2 unknown key": Removed(
-        identify, _HEADER, f"{_HEADER[:-1]} or next(s for s in signers.values() if s.person in commit.author)\n", attack_2
+        identify,
+        "raise _unknown(fingerprint(found.key), _KEYS)\n    proof = check(found, commit.payload)",
+        "signer = next(s for s in signers.values() if s.person in commit.author)\n    proof = check(found, commit.payload)",
+        attack_2,
     ),
     "3 valid key, other identity": Removed(
         identify,

@@ -36,7 +36,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("check:check", "Everything CI needs: syntax, schema, policy, flags"),
         "verify": ("verify:verify", "Verify signatures and policy of commits, offline"),
         "policy": ("policy:policy", "Show and test the policy; explain what it says of a commit"),
-        "secrets": ("secrets:secrets", "Whether every secret that is referred to resolves here"),
+        "secrets": ("secrets:secrets", "Check that secrets resolve here; encrypt, decrypt, edit and rotate files of them"),
         "keys": ("keys:keys", "Make a signing key; list, add and revoke people's keys"),
         "checkpoint": ("checkpoint:checkpoint", "Sign where new applications may begin, instead of at the first commit"),
         "root": ("root:root", "Write the trusted root file for applications; change the root people"),

@@ -1,4 +1,4 @@
-"""`livecfg secrets`: whether every reference resolves here, and nothing secret is in plain text. No value is ever printed."""
+"""`livecfg secrets`: whether every reference resolves here, and nothing secret is in plain text. `check` never prints a value."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from livecfg.cli.output import Exit, envelope, output_option, show_findings, style
+from livecfg.cli.sops.verbs import commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 @click.group("secrets")
 def secrets() -> None:
     """Secrets that the configuration refers to, or holds encrypted (SOPS with age)."""
+
+
+for command in commands:
+    secrets.add_command(command)
 
 
 @secrets.command("check")

@@ -118,6 +118,11 @@ STANDING: dict[str, tuple[str, Any, dict[str, Any]]] = {
         {"email": "x"},
     ),
     "an explicit empty text has no bucket": ("v2", {"fractional": [{"var": "email"}, ["a", 50], ["b", 50]]}, {"email": ""}),
+    "a list that a variable holds has no bucket": (
+        "v3",
+        {"fractional": [{"var": "email"}, ["a", 50], ["b", 50]]},
+        {"email": ["x"]},
+    ),
     "a number is taken for the name of a variant": ("v3", {"+": [1, 0]}, {}),
 }
 """Upstream faults that no correction hides, because the generator never writes such rules."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from livecfg.errors import FetchError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _LINK = re.compile(rb"(?:tree|parent) ([0-9a-f]{64}|[0-9a-f]{40})\n")
 _TIME = re.compile(rb"^committer .*> (-?\d{1,15}) [-+]\d+$", re.MULTILINE)
 _ENTRY = {n: re.compile(rb"([0-7]{1,6}) ([^\0]+)\0(.{%d})" % n, re.DOTALL) for n in (20, 32)}
+MAX_COMPARED = 2
 GITLINK, FOLDER = b"160000", b"40000"
 
 
@@ -155,9 +157,13 @@ def check_closed(objects: Mapping[str, Content], tip: str, has: Callable[[str], 
 
     """
     known: set[tuple[str, str, str]] = set()  # with what it replaces: a tree checked only against another may owe the rest
+    compared: Counter[str] = Counter()
     work: list[tuple[str, str, str]] = [(tip, "commit", "")]
     while work:
         name, expected, before = work.pop()
+        compared[name] += bool(before)
+        if compared[name] > MAX_COMPARED:  # checked whole, once: a row of trees could else be compared each with each
+            before = ""
         if (name, expected, before) in known:
             continue
         known.add((name, expected, before))

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from livecfg.errors import FetchError
+from livecfg.git import graph
 from livecfg.git.graph import changed_entries, entries_of_tree, links_of_commit, time_of_commit
+from livecfg.git.pack import object_id
+
+if TYPE_CHECKING:
+    from livecfg.git.pack import Content
+    from livecfg.revision import Kind
 
 
 def tree(entries: dict[bytes, tuple[bytes, bytes]]) -> bytes:
@@ -48,6 +55,37 @@ def test_bytes_that_are_no_tree_are_a_fetch_error(content: bytes) -> None:
         entries_of_tree(content)
     with pytest.raises(FetchError):
         changed_entries(content, b"", 40)
+
+
+def test_attack_23_a_row_of_trees_is_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects: dict[str, Content] = {}
+
+    def add(kind: Kind, content: bytes) -> str:
+        name = object_id(kind, content)
+        objects[name] = (kind, content)
+        return name
+
+    blob = bytes.fromhex(add("blob", b"a"))
+    trees = [add("tree", b"".join(b"100644 %d-%d\0" % (t, n) + blob for n in range(9))) for t in range(8)]
+    tip = ""
+    for one in trees:
+        for other in trees:
+            for each in (one, other):
+                who = f"a <a> {len(objects)} +0000"
+                parent = f"parent {tip}\n" if tip else ""
+                tip = add("commit", f"tree {each}\n{parent}author {who}\ncommitter {who}\n\nx\n".encode())
+    calls: list[bytes] = []
+
+    def counted(new: bytes, old: bytes, id_length: int) -> list[tuple[bytes, str, str]]:
+        calls.append(new)
+        return changed_entries(new, old, id_length)
+
+    monkeypatch.setattr(graph, "changed_entries", counted)
+    graph.check_closed(objects, tip, lambda _: False, objects.__getitem__)
+    assert len(calls) <= 3 * len(trees)
+    del objects[blob.hex()]
+    with pytest.raises(FetchError, match="left out blob"):
+        graph.check_closed(objects, tip, lambda _: False, objects.__getitem__)
 
 
 def test_links_and_time_are_read_from_the_headers_only() -> None:

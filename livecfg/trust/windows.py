@@ -2,7 +2,8 @@
 
 A revision waits whole while its difference to what is in use touches a closed window's paths. Never waiting: `.livecfg/**` and
 `livecfg.yaml`; a change that a `fast` rule covers; a path that a commit with `Livecfg-Rollback: <id>` gives back as that older
-commit of the chain had it; anything once people of the named role say `Livecfg-Window: override <window id>`.
+commit of the chain (in use, or older than what is) had it; anything once people of the named role say
+`Livecfg-Window: override <window id>`.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _rolled_back_to(objects: Objects, policy: Policy, between: Sequence[Commit])
         if key == ROLLBACK
     }
     found = []
-    older = between[0]
+    older = between[-1]  # from what is in use downwards: a change of now, named as what one goes back to, is no rollback
     for _ in range(MAX_STEPS if named else 0):
         if not older.parents:
             break

@@ -180,6 +180,18 @@ def test_a_rollback_never_waits_and_only_for_what_it_gives_back() -> None:
     assert not service.serves_tip
 
 
+def test_a_change_that_is_named_as_what_one_goes_back_to_waits_all_the_same() -> None:
+    service = Service()
+    service.change({PROD: b"a: 2\n"})
+    changed = service.tip
+    service.change(None, message=f"Back, it says\n\nLivecfg-Rollback: {changed}")
+    service.reconcile(FRIDAY)
+    assert service.serves == b"a: 1"
+    with without(windows, "older = between[-1]", "older = between[0]"):
+        service.reconcile(FRIDAY)
+    assert service.serves == b"a: 2"
+
+
 def test_nobody_else_makes_a_change_a_rollback_that_passes_the_window() -> None:
     service = Service()
     first = service.tip

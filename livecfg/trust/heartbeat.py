@@ -106,6 +106,8 @@ class Freshness:
     alarms: tuple[str, ...] = ()
     refused: str = ""
     """Why the last heartbeat that came does not count; empty when it does."""
+    _data: bytes = b""
+    _policy: Policy | None = None
     _backdated: tuple[str, str] = ("", "")
     _behind: tuple[str, str, float] = ("", "", 0.0)
 
@@ -114,6 +116,9 @@ class Freshness:
         if bool(policy.file.timestamp) and not self.expected:
             self.since = now
         self.expected = bool(policy.file.timestamp)
+        if policy is not self._policy and self.newest is not None and not self._still_counts(policy):
+            self.newest = None  # else a lost key, once rotated out, could still outbid every later heartbeat
+        self._policy = policy
         self.refused = ""
         for data in found if self.expected else ():
             try:
@@ -122,7 +127,16 @@ class Freshness:
                 self.refused = error.refusals[0].message
                 continue
             if self.newest is None or beat.seq > self.newest.seq:
-                self.newest = beat
+                self.newest, self._data = beat, data
+
+    def _still_counts(self, policy: Policy) -> bool:
+        """Whether the newest heartbeat was signed by somebody whom this policy, too, names under `timestamp`."""
+        assert self.newest is not None  # noqa: S101 - the caller looked
+        try:
+            read_heartbeat(self._data, policy, self.ref, self.newest.time)
+        except RefusedError:
+            return False
+        return True
 
     def look(self, good: Good, commit_time: int, now: float) -> None:
         """Compare the newest authorised revision with the newest heartbeat and with the clock."""

@@ -200,6 +200,25 @@ def test_an_older_heartbeat_never_replaces_a_newer_one() -> None:
     assert fleet.freshness.newest == newest
 
 
+def test_attack_16_a_lost_key_jams_heartbeats_only_until_it_is_rotated_out() -> None:
+    fleet = Fleet()
+    fleet.beat = fleet.attest(seq=(1 << 40) - 1)
+    fleet.reconcile()
+    fleet.now += STALE_S + 1
+    fleet.beat = fleet.attest()
+    fleet.reconcile()
+    assert "is old" in fleet.reconciler.stale(fleet.now), "told: whoever has the key can do that"
+    keys = fleet.repo.policy((ANA, BO, "clock2@acme"), RULES, services=["clock2@acme"], timestamp=["clock2@acme"])
+    fleet.tip = fleet.mirror.tip = fleet.repo.commit(keys, on=(fleet.tip,), by=ANA)
+    fleet.beat = fleet.attest(by="clock2@acme")
+    with without(heartbeat, "and not self._still_counts(policy)", "and False"):
+        fleet.reconcile()
+    assert "is old" in fleet.reconciler.stale(fleet.now)
+    fleet.freshness._policy = None
+    fleet.reconcile()
+    assert not fleet.reconciler.stale(fleet.now)
+
+
 def test_with_strict_heartbeat_nothing_is_applied_beyond_what_is_attested() -> None:
     fleet = Fleet(strict=True)
     with pytest.raises(FetchError, match="no heartbeat yet"):

@@ -146,13 +146,17 @@ class Trees:
 
 
 class Evidence:
-    """Who stands behind what, among the commits since the last good one; `statement` is `<repo_id> <full ref>`."""
+    """Who stands behind what, among the commits since the last good one; `statement` is `<repo_id> <full ref>`.
+
+    `looks` counts the commits looked at since then, each as often as some path asked for it. It follows from the chain alone.
+    """
 
     def __init__(self, objects: Objects, identities: Identities, statement: str) -> None:
         self.trees = Trees(objects)
         self.identities = identities
         self.statement = statement
         self.since: list[Seen] = []
+        self.looks = 0
         self._adopters: dict[str, list[Seen]] = {}
         self._makers: dict[str, tuple[int, list[Seen]]] = {}
         self._sides: dict[str, MergedSide] = {}
@@ -168,13 +172,14 @@ class Evidence:
         """Give the same evidence as other keys see it."""
         other = Evidence(self.trees.objects, identities, self.statement)
         other.since, other._adopters, other._sides = self.since, self._adopters, self._sides
-        other._statements = self._statements
+        other._statements, other.looks = self._statements, self.looks
         return other
 
     def makers(self, path: str, good_tree: str | None) -> list[Seen]:
         """M(p): the commits that changed p since its entry was last that of the last good commit, which stays the same."""
         was = self.trees.entry(good_tree, path)
         looked_at, makers = self._makers.get(path, (0, []))
+        self.looks += len(self.since) - looked_at
         for seen in self.since[looked_at:]:
             if self.trees.changed(seen.commit, path):
                 makers.append(seen)
@@ -186,7 +191,9 @@ class Evidence:
     def vouchers(self, maker: Seen, path: str, good_tree: str | None, moment: float, *, merged: bool) -> list[Voucher]:
         """Give everybody behind one commit for one path; with `merged`, those of its merged side too."""
         found = [] if maker.hosted else self._signer(maker.commit, moment)
-        for seen in self._adopters.get(maker.commit.id, ()):  # all of them later: an id cannot be named before it is there
+        adopters = self._adopters.get(maker.commit.id, ())
+        self.looks += 1 + len(adopters)
+        for seen in adopters:  # all of them later: an id cannot be named before it is there
             if not seen.hosted:
                 found += self._signer(seen.commit, moment)
         if merged and len(maker.commit.parents) == 2 and not maker.commit.flaw:
@@ -196,6 +203,7 @@ class Evidence:
     def authors(self, path: str, moment: float) -> set[str] | None:
         """Give all who changed p since the last good commit, merged sides included; None: one of them is not known."""
         makers: list[Commit] = []
+        self.looks += len(self.since)
         for seen in self.since:
             if not self.trees.changed(seen.commit, path):
                 continue
@@ -205,6 +213,7 @@ class Evidence:
                 side = self.side(seen.commit)
                 if side.overflow:
                     return None
+                self.looks += len(side.commits)
                 makers += [commit for commit in side.commits.values() if self.trees.made(commit, path)]
         signed = [self.identities.at(commit, moment) for commit in makers]
         if any(isinstance(s, Refusal) for s in signed):
@@ -221,7 +230,8 @@ class Evidence:
     def side(self, merge: Commit) -> MergedSide:
         """Give the merged side of a merge."""
         if merge.id not in self._sides:
-            self._sides[merge.id] = MergedSide(self.trees.objects, merge)
+            self._sides[merge.id] = side = MergedSide(self.trees.objects, merge)
+            self.looks += side.visited
         return self._sides[merge.id]
 
     def _signer(self, commit: Commit, moment: float) -> list[Voucher]:
@@ -235,6 +245,7 @@ class Evidence:
 
     def _approvals(self, maker: Seen, path: str, good_tree: str | None, moment: float) -> list[Voucher]:
         merge, side = maker.commit, self.side(maker.commit)
+        self.looks += len(side.commits) + max(side.base.values(), default=0)
         landed, was = self.trees.entry(merge.tree, path), self.trees.entry(good_tree, path)
         standing = self._standing(side, path, landed)
         steady = self._steady(side, path, was)

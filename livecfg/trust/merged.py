@@ -55,13 +55,15 @@ class MergedSide:
     """What one merge brings in. `commits` stand parents first; empty where there are too many (`overflow`).
 
     `base[id]` is the place on `chain` (0: the first parent, counting down) of the newest chain commit that is an ancestor of the
-    commit; a commit without one shares no history with the chain. `second_base` is that of the second parent.
+    commit; a commit without one shares no history with the chain. `second_base` is that of the second parent. `visited` counts
+    the commits off the chain that were looked at to find this out.
     """
 
     def __init__(self, objects: Objects, merge: Commit) -> None:
         self._objects = objects
         self._chain = _Chain(objects, merge.parents[0])
         self.overflow = False
+        self.visited = 0
         self.second_base: int | None = None
         self.commits: dict[str, Commit] = {}
         self.base: dict[str, int] = {}
@@ -110,6 +112,7 @@ class MergedSide:
                 stack.pop()
             elif len(seen) < limit:
                 commit = seen[commit_id] = read_commit(self._objects, commit_id)
+                self.visited += 1
                 met_first = met_first or not parents_of(commit)
                 stack += [parent for parent in parents_of(commit) if parent not in seen]
             elif self._chain.extend(1 << 30):  # only now is it certain what is off the chain

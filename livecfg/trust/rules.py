@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BREAK_GLASS = "Livecfg-Break-Glass"
 MAX_PENDING = 1000
 """How many commits may have changed a path since it was last good: each is judged again with every later one."""
+MAX_LOOKS = 5_000_000
+"""How often commits may be looked at since the last good one, once for each path and rule that asks: a minute of work."""
 MAX_FAULTS = 100
 """After how many faults a commit is not looked at any further: it is refused anyway, and nobody reads more."""
 _PIN_RULE, _NEW_ROOT, _GLASS = "trusted-root", "new-root", "break-glass"
@@ -124,6 +126,10 @@ class Judge:
 
     def _hold(self, path: str, rule: PathRule, moment: float) -> Finding:
         """Count the people behind a path for one rule; the merged sides are looked at only where they could matter."""
+        if self.evidence.looks > MAX_LOOKS:
+            return Finding(
+                path, rule, (), 0, "too much was merged and changed since the last good commit: take it back, in one commit"
+            )
         makers = self.evidence.makers(path, self.good_tree)
         if len(makers) > MAX_PENDING:
             return Finding(path, rule, (), 0, f"over {MAX_PENDING:,} commits changed it since it was last good: revert it first")
@@ -150,6 +156,8 @@ class Judge:
                 vouchers = [v for v in vouchers if not v.hosted]
             people = {v.signed.person: v.signed.authority or v.signed.person for v in vouchers}
             everybody = people if everybody is None else {p: one for p, one in everybody.items() if p in people}
+            if not everybody:
+                break
         return everybody or {}
 
     def _allows(self, rule: PathRule, person: str) -> bool:

@@ -21,7 +21,7 @@ from livecfg.trust.identify import Signed, identify
 from livecfg.trust.paths import POLICY_PATH, is_root_path
 from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
-from livecfg.trust.rules import Judge, Verdict
+from livecfg.trust.rules import MAX_LOOKS, Judge, Verdict
 from livecfg.trust.tree import SplitObjects, TreeFaultError, check
 
 if TYPE_CHECKING:
@@ -255,6 +255,8 @@ class _Walk:
         clean = self.policy is not None and self.policy.file.merge == "clean"
         if not clean or len(commit.parents) != 2 or commit.flaw or not self.evidence.identities.forge(commit):
             return signed
+        if self.evidence.looks > MAX_LOOKS:
+            return replace(signed, message=f"{signed.message}, and too much was merged to look at one more merge by the forge")
         side, theirs = self.evidence.side(commit), self.evidence.trees.tree_of(commit.parents[1])
         try:
             why = why_not_clean(self.objects, commit, side, theirs)

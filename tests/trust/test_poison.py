@@ -198,6 +198,40 @@ def test_attack_23_a_long_row_of_changes_by_one_person_ends_in_a_clear_refusal(m
     assert repo.good(healed) == healed
 
 
+def test_attack_23_merges_of_merges_by_one_person_keep_nobody_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    repo, tip = begin()
+    repo.objects.clear()
+    rule = RULES[1] | {"paths": ["config/**"]}
+    many = {f"config/{n}/prod.yaml": b"a: 1\n" for n in range(5)}
+    first = tip = repo.found(PEOPLE, [RULES[0], rule], many)
+    for n in range(6):
+        side = tip
+        for _ in range(8):
+            side = repo.commit(dict.fromkeys(many, b"a: %d\n" % (n + 2)), on=(side,), by=BO)
+        tip = repo.merge(tip, side, dict.fromkeys(many, b"a: %d\n" % (n + 2)), by=BO)
+    monkeypatch.setattr(rules, "MAX_LOOKS", 1000)
+    found = list(judgements(Candidate("main", tip, repo), repo.trusted(), NOW))[-1]
+    assert not found.authorised
+    assert "too much was merged" in found.refusals[0].message
+    last = repo.commit(
+        {}, on=(tip,), by=CY, message="\n".join(["All of it", "", *(f"Livecfg-Adopt: {c}" for c in _chain(repo, tip, first))])
+    )
+    assert repo.good(last) == first
+    with without(rules, "if self.evidence.looks > MAX_LOOKS:", "if False:"):
+        assert repo.good(last) == last
+    healed = repo.commit(many, on=(last,), by=CY)
+    again = repo.commit({"x": b"a: 1\n"}, on=(healed,), by=CY)
+    assert repo.good(again) == again
+
+
+def _chain(repo: MemoryRepo, tip: str, stop: str) -> list[str]:
+    chain = []
+    while tip != stop:
+        chain.append(tip)
+        tip = repo.parents(tip)[0]
+    return chain
+
+
 def test_attack_23_thousands_of_pending_changes_are_judged_in_seconds() -> None:
     repo, tip = begin()
     for n in range(2000):

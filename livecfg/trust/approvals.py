@@ -201,7 +201,10 @@ class Evidence:
         return found
 
     def authors(self, path: str, moment: float) -> set[str] | None:
-        """Give all who changed p since the last good commit, merged sides included; None: one of them is not known."""
+        """Give all who changed p since the last good commit, merged sides included; None: one of them is not known.
+
+        Of somebody who is known through an authority alone, the authority: it could else name a second person for the first.
+        """
         makers: list[Commit] = []
         self.looks += len(self.since)
         for seen in self.since:
@@ -218,7 +221,7 @@ class Evidence:
         signed = [self.identities.at(commit, moment) for commit in makers]
         if any(isinstance(s, Refusal) for s in signed):
             return None
-        return {s.person for s in signed if isinstance(s, Signed)}
+        return {s.authority or s.person for s in signed if isinstance(s, Signed)}
 
     def is_approved(self, merge: Commit, moment: float) -> bool:
         """Whether somebody on the merged side said so in a commit of its own."""

@@ -100,7 +100,7 @@ def _run(policy: Policy, case: Case, line: int) -> Outcome:
 def _findings(policy: Policy, case: Case, path: str) -> list[Finding]:
     rules = policy.rules_for(path)
     if case.break_glass and policy.file.break_glass is not None and not is_root_path(path):
-        rules = (glass_rule(policy.file.break_glass),)
+        rules = (glass_rule(policy.file.break_glass, rules),)
     elif case.kind and any(rule.only == case.kind for rule in rules):
         rules = tuple(rule for rule in rules if rule.only == case.kind)
     else:

@@ -121,7 +121,7 @@ class Judge:
             return (PathRule(id=_PIN_RULE, paths=["**"], allow=sorted(self.root.people), threshold=self.root.threshold),)
         if broken and not is_root_path(path):
             assert self.policy.file.break_glass is not None  # noqa: S101 - that is what broke
-            return (glass_rule(self.policy.file.break_glass),)
+            return (glass_rule(self.policy.file.break_glass, self.policy.rules_for(path)),)
         return self.policy.rules_for(path)
 
     def _hold(self, path: str, rule: PathRule, moment: float) -> Finding:
@@ -139,7 +139,7 @@ class Judge:
         finding = Finding(path, rule, (), 0)
         for merged in (False, True):
             behind = self._behind(makers, path, rule, moment, merged=merged)
-            counted = {one for person, one in behind.items() if person not in authors and self._allows(rule, person)}
+            counted = {one for person, one in behind.items() if one not in authors and self._allows(rule, person)}
             finding = Finding(path, rule, tuple(sorted(behind)), len(counted))
             if finding.holds:
                 break
@@ -259,9 +259,14 @@ class Judge:
         return Refusal(code, why, commit=commit.id, path=finding.path, rule=rule.id, signer=signer, advice=advice)
 
 
-def glass_rule(glass: BreakGlass) -> PathRule:
-    """Give the one rule that stands for all where the glass is broken."""
-    return PathRule(id=_GLASS, paths=["**"], allow=glass.allow, threshold=glass.threshold)
+def glass_rule(glass: BreakGlass, rules: Iterable[PathRule]) -> PathRule:
+    """Give the one rule that stands for `rules` where the glass is broken.
+
+    Where one of them binds signatures to the ref, so does this: what somebody broke the glass for on another branch is no word
+    for this one.
+    """
+    bound = any(rule.bind_ref for rule in rules)
+    return PathRule(id=_GLASS, paths=["**"], allow=glass.allow, threshold=glass.threshold, bind_ref=bound)
 
 
 def applicable(policy: Policy, objects: Objects, path: str, change: Change) -> tuple[PathRule, ...]:

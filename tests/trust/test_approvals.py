@@ -9,6 +9,7 @@ import pytest
 from livecfg.trust import approvals, forge, merged, rules, verify
 from tests.simulator.memory import APPROVE, BOUND, MemoryRepo
 from tests.trust.removed import without
+from tests.trust.softkeys import SoftCertificate, soft_key
 
 ANA, BO, CY, DEE, HOST = "ana@acme", "bo@acme", "cy@acme", "dee@acme", "web@forge"
 PROD, BASE = "config/shop/prod.yaml", "config/shop/base.yaml"
@@ -248,8 +249,25 @@ def test_under_four_eyes_the_author_does_not_count_and_the_reviewer_does() -> No
     assert not alone.lands
     alone.on_main(by=CY, message=f"Adopt\n\nLivecfg-Adopt: {alone.main}")
     assert not alone.lands, "adopting an adoption vouches for no change"
-    with without(rules, "person not in authors and ", ""):
+    with without(rules, "one not in authors and ", ""):
         assert alone.lands
+
+
+def test_attack_24_an_authority_that_names_two_people_is_no_four_eyes() -> None:
+    authority = soft_key("ed25519", 9)
+    repo = MemoryRepo()
+    signers = repo.policy(PEOPLE, [])[".livecfg/allowed_signers"] + f"*@ca cert-authority {authority.line}\n".encode()
+    rule = prod(allow=["*"], threshold=1, four_eyes=True)
+    first = repo.found(PEOPLE, [ALL, rule], {PROD: b"a: 1\n", ".livecfg/allowed_signers": signers})
+    for number, person in enumerate((b"eve@ca", b"ivy@ca")):
+        repo.pens[person.decode()] = SoftCertificate(soft_key("ed25519", number), authority, (person,)).sign
+    mine = repo.commit(changed(), on=(first,), by="eve@ca")
+    both = repo.commit({}, on=(mine,), by="ivy@ca", message=f"Adopt\n\nLivecfg-Adopt: {mine}")
+    assert repo.good(both) == first
+    with without(approvals, "s.authority or s.person", "s.person"):
+        assert repo.good(both) == both
+    seen = repo.commit({}, on=(both,), by=CY, message=f"Adopt\n\nLivecfg-Adopt: {mine}")
+    assert repo.good(seen) == seen
 
 
 def test_under_four_eyes_a_merger_who_wrote_nothing_counts() -> None:

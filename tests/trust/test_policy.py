@@ -13,7 +13,7 @@ from livecfg.trust import changes, policy, rules
 from livecfg.trust.policy import load_policy
 from livecfg.trust.policy_tests import run_policy_tests
 from tests.simulator import ConfigRepo
-from tests.simulator.memory import MemoryRepo
+from tests.simulator.memory import BOUND, MemoryRepo
 from tests.simulator.repo import REPO_ID
 from tests.trust.removed import without
 
@@ -185,6 +185,17 @@ def test_attack_7_nobody_else_breaks_the_glass_for_a_change_that_waits_for_a_sec
             assert repo.good(tip) == tip
     own = repo.commit({}, on=(waiting,), by=BO, message=REASON)
     assert repo.good(own) == own
+
+
+def test_attack_12_a_broken_glass_of_another_branch_is_not_replayed_where_signatures_are_bound() -> None:
+    repo, first = begin(rules=[rule | {"bind_ref": True} for rule in RULES], **GLASS)
+    on = {FLAGS: flags(a="ENABLED", b="ENABLED")}
+    elsewhere = repo.commit(on, on=(first,), by=BO, message=REASON)
+    assert repo.good(elsewhere) == first
+    with without(rules, "bind_ref=bound)", "bind_ref=False)"):
+        assert repo.good(elsewhere) == elsewhere
+    here = repo.commit(on, on=(first,), by=BO, message=f"{REASON}\n{BOUND}")
+    assert repo.good(here) == here
 
 
 def test_attack_8_no_glass_protects_the_policy_itself() -> None:

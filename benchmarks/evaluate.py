@@ -4,6 +4,10 @@ W1 static boolean, W2 a text in a list of 10, W3 10 % by user id, W4 ten rules o
 matches), W5 a segment of 1,000, W6 four variants, W7 the mean over all of 1,000 flags. The floors do no type check, cannot
 fail over to a default and explain nothing: `function` is what a person would write for that one flag, `client` adds a
 look-up by key, `details` the slotted result object.
+
+Where there are many flags, no two have the same constants: each has its own countries, ages, versions, user ids and weights, as
+the flags of a repository have, so that a load pays for reading each of them. In every second flag the ten rules of W4 ask for
+an age and a version each. Peers and floors get the same constants.
 """
 
 from __future__ import annotations
@@ -17,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 from mmh3 import hash as murmur3
 
 from benchmarks import peers
+from benchmarks.constants import Constants, constants_of
 from benchmarks.figures import Figure, interleaved_ns, ratio, show
 from livecfg.document import Document, DocumentLimits, read
 from livecfg.flags.evaluate import Evaluation, Reason
 from livecfg.flags.flag import CompiledFlag, compile_flags
+from livecfg.flags.generate import code_of
 from livecfg.flags.targeting import Dialect
 from livecfg.testing import snapshot
 
@@ -29,36 +35,32 @@ if TYPE_CHECKING:
 
 LOOPS = 20_000
 WITH_PEERS = False
-COUNTRIES = ["DE", "FR", "IT", "ES", "PT", "NL", "BE", "AT", "CH", "PL"]
-SEGMENT = [f"user-{i}" for i in range(1000)]
 BOOLEAN = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
 CONTEXT: dict[str, Any] = {"targetingKey": "user-500", "country": "PL", "age": 30, "version": "2.4.1", "user": {"id": "user-500"}}
 
 
-def _rule(country: str) -> dict[str, Any]:
-    newer = {"sem_ver": [{"var": "version"}, ">=", "2.0.0"]}
-    return {"and": [{"==": [{"var": "country"}, country]}, {">=": [{"var": "age"}, 18]}, newer]}
-
-
-def documents() -> dict[str, Any]:
-    """Give the flags of W1 to W6."""
+def documents(of: Constants = constants_of(0)) -> dict[str, Any]:  # noqa: B008 - a constant
+    """Give the flags of W1 to W6, with constants of their own."""
     letters = {"state": "ENABLED", "variants": {k: k for k in "abcd"}, "defaultVariant": "a"}
     clauses: list[Any] = []
-    for country in COUNTRIES:
-        clauses += [_rule(country), "on"]
+    for country, (age, version) in zip(of.countries, of.limits, strict=True):
+        newer = {"sem_ver": [{"var": "version"}, ">=", version]}
+        clauses += [{"and": [{"==": [{"var": "country"}, country]}, {">=": [{"var": "age"}, age]}, newer]}, "on"]
     return {
         "W1": BOOLEAN,
-        "W2": {**BOOLEAN, "targeting": {"if": [{"in": [{"var": "country"}, COUNTRIES]}, "on", "off"]}},
-        "W3": {**BOOLEAN, "targeting": {"fractional": [["on", 10], ["off", 90]]}},
+        "W2": {**BOOLEAN, "targeting": {"if": [{"in": [{"var": "country"}, of.countries]}, "on", "off"]}},
+        "W3": {**BOOLEAN, "targeting": {"fractional": [["on", of.percent], ["off", 100 - of.percent]]}},
         "W4": {**BOOLEAN, "targeting": {"if": [*clauses, "off"]}},
-        "W5": {**BOOLEAN, "targeting": {"if": [{"in": [{"var": "targetingKey"}, SEGMENT]}, "on", "off"]}},
-        "W6": {**letters, "targeting": {"fractional": [["a", 25], ["b", 25], ["c", 25], ["d", 25]]}},
+        "W5": {**BOOLEAN, "targeting": {"if": [{"in": [{"var": "targetingKey"}, of.segment]}, "on", "off"]}},
+        "W6": {**letters, "targeting": {"fractional": [[name, w] for name, w in zip("abcd", of.weights, strict=True)]}},
     }
 
 
-def functions() -> dict[str, Callable[[dict[str, Any]], Any]]:
-    """Give a hand-written function for each of W1 to W6."""
-    countries, segment, parsed = frozenset(COUNTRIES), frozenset(SEGMENT), {"2.4.1": (2, 4, 1)}
+def functions(of: Constants = constants_of(0), number: str = "") -> dict[str, Callable[[dict[str, Any]], Any]]:  # noqa: B008 - a constant
+    """Give a hand-written function for each of W1 to W6; the flags' keys are `W1` + number and so on."""
+    countries, segment, parsed = frozenset(of.countries), frozenset(of.segment), {"2.4.1": (2, 4, 1)}
+    percent, (a, b, c, _) = of.percent, of.weights
+    third, sixth = f"W3{number}", f"W6{number}"
 
     def w1(_: dict[str, Any]) -> bool:
         return False
@@ -67,22 +69,25 @@ def functions() -> dict[str, Callable[[dict[str, Any]], Any]]:
         return c.get("country") in countries
 
     def w3(c: dict[str, Any]) -> bool:
-        return murmur3("W3" + c["targetingKey"], 0, False) * 100 >> 32 < 10  # noqa: FBT003 - signed=False
+        return murmur3(third + c["targetingKey"], 0, False) * 100 >> 32 < percent  # noqa: FBT003 - signed=False
 
     def w5(c: dict[str, Any]) -> bool:
         return c.get("targetingKey") in segment
 
+    below_b, below_c, below_d = a, a + b, a + b + c
+
     def w6(c: dict[str, Any]) -> str:
-        bucket = murmur3("W6" + c["targetingKey"], 0, False) * 100 >> 32  # noqa: FBT003 - signed=False
-        if bucket < 25:
+        bucket = murmur3(sixth + c["targetingKey"], 0, False) * 100 >> 32  # noqa: FBT003 - signed=False
+        if bucket < below_b:
             return "a"
-        if bucket < 50:
+        if bucket < below_c:
             return "b"
-        return "c" if bucket < 75 else "d"
+        return "c" if bucket < below_d else "d"
 
     lines = ["def w4(c):"]
-    for country in COUNTRIES:
-        test = f"c.get('country') == {country!r} and c.get('age') >= 18 and parsed[c.get('version')] >= (2, 0, 0)"
+    for country, (age, version) in zip(of.countries, of.limits, strict=True):
+        newer = tuple(map(int, version.split(".")))
+        test = f"c.get('country') == {country!r} and c.get('age') >= {age} and parsed[c.get('version')] >= {newer}"
         lines += [f"    if {test}:", "        return True"]
     names: dict[str, Any] = {"parsed": parsed}
     exec("\n".join([*lines, "    return False"]), names)  # noqa: S102 - our own text: ten lines alike
@@ -127,7 +132,7 @@ def evaluations() -> list[Figure]:
     flags, floor = documents(), functions()
     view = snapshot(flags={"flags": flags}).view(CONTEXT)
     client = Client(floor)
-    asked = peers.all_of(flags, CONTEXT, COUNTRIES, SEGMENT) if WITH_PEERS else {}
+    asked = peers.all_of(flags, CONTEXT, constants_of) if WITH_PEERS else {}
     figures = []
     for key, function in floor.items():
         default = "a" if key == "W6" else False
@@ -159,16 +164,16 @@ def evaluations() -> list[Figure]:
 
 def thousand() -> list[Figure]:
     """Measure W7, and what it costs to load its 1,000 flags."""
-    six = documents()
-    flags = {f"{key}-{i}": six[key] for i in range(167) for key in six}
-    while len(flags) > 1000:
-        flags.popitem()
+    flags = many(1_000, segments=True)
     document = read(json.dumps({"flags": flags}).encode(), "flags.json", DocumentLimits(size_bytes=1 << 23, nodes=1 << 20))
     made = _compile(document)
     view = snapshot(flags={"flags": {}}).view(CONTEXT)
     view._serve.update({key: flag.serve for key, flag in made.items()})  # noqa: SLF001 - beyond one document's limit of 1 MiB
-    client = Client({f"{key}-{i}": function for i in range(167) for key, function in functions().items()})
+    client = Client({f"{k}-{i}": f for i in range(167) for k, f in functions(constants_of(i), f"-{i}").items()})
     asks = [(key, "a" if key.startswith("W6") else False) for key in flags]
+    wrong = [key for key, default in asks if view.flag(key, default) != client.flag(key, default, CONTEXT)]
+    if wrong:
+        raise SystemExit(f"{', '.join(wrong)}: the flag and its floor differ")
 
     def ours(n: int) -> None:
         flag = view.flag
@@ -218,10 +223,14 @@ def _compile_ms(document: Document, before: dict[str, CompiledFlag] | None) -> f
     return sorted(taken)[3]
 
 
-def many(count: int) -> dict[str, Any]:
-    """Give that many flags, W1 to W6 in turn, but lists of ten instead of W5's thousand."""
-    six = documents() | {"W5": documents()["W2"]}
-    return {f"{key}-{i}": six[key] for i in range(count // 6 + 1) for key in six if i * 6 + int(key[1]) <= count}
+def many(count: int, *, segments: bool = False) -> dict[str, Any]:
+    """Give that many flags, W1 to W6 in turn, each with constants of its own; W5 is W2 again unless `segments`."""
+    flags = {}
+    for i in range(count // 6 + 1):
+        six = documents(constants_of(i))
+        for key, flag in six.items():
+            flags[f"{key}-{i}"] = six["W2"] if key == "W5" and not segments else flag
+    return dict(list(flags.items())[:count])
 
 
 def sizes() -> list[Figure]:
@@ -251,7 +260,7 @@ def threads() -> list[Figure]:
     flags = documents()
     view = snapshot(flags={"flags": flags}).view(CONTEXT)
     asked: dict[str, Callable[[str], Any]] = {"livecfg": lambda key: view.flag(key, "a" if key == "W6" else False)}
-    asked |= peers.all_of(flags, CONTEXT, COUNTRIES, SEGMENT) if WITH_PEERS else {}
+    asked |= peers.all_of(flags, CONTEXT, constants_of) if WITH_PEERS else {}
     figures = []
     for name, ask in asked.items():
         for count in (1, 4):
@@ -283,20 +292,28 @@ def _per_second(ask: Callable[[str], Any], count: int, rounds: int) -> float:
 def loads() -> list[Figure]:
     """Measure a load of 1,000 flags from plain data, and of the same with one of them changed; peers load all again.
 
+    The first load of a process also compiles the code of each shape of rule.
+
     LaunchDarkly is left out: its file source starts threads, and takes seconds for it.
     """
     flags = many(1_000)
-    changed = flags | {"W2-0": BOOLEAN}
+    changed = flags | {"W2-1": BOOLEAN}
     document, edited = (Document("flags.json", b"", json.loads(json.dumps({"flags": f}))) for f in (flags, changed))
     made = _compile(document)
+
+    def first() -> None:
+        code_of.cache_clear()
+        _compile(document)
+
     calls: dict[str, Callable[[], object]] = {
+        "load 1,000, first of a process": first,
         "load 1,000": lambda: _compile(document),
         "reload, 1 of 1,000 changed": lambda: _compile(edited, made),
     }
     if WITH_PEERS:
         calls |= {
             "load 1,000: openfeature-flagd-core": lambda: peers.flagd_core(flags, CONTEXT),
-            "load 1,000: growthbook": lambda: peers.growthbook(list(flags), CONTEXT, COUNTRIES, SEGMENT),
+            "load 1,000: growthbook": lambda: peers.growthbook(list(flags), CONTEXT, constants_of),
         }
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(7):

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from benchmarks.constants import Constants
+
 Asked = dict[str, "Callable[[str], Any]"]
 PINS = ("openfeature-flagd-core==2.0.0", "growthbook==4.0.0", "launchdarkly-server-sdk==9.20.0")
 HOME = Path(__file__).parents[1] / ".venv" / "peers" / "bench"
@@ -56,25 +58,35 @@ def flagd_core(flags: dict[str, Any], context: dict[str, Any]) -> Callable[[str]
     return ask
 
 
-def growthbook(keys: list[str], context: dict[str, Any], countries: list[str], segment: list[str]) -> Callable[[str], Any]:
+def _number(key: str) -> int:
+    """Give the number of a flag: 7 of `W4-7`, 0 of `W4`."""
+    return int(key.partition("-")[2] or 0)
+
+
+def growthbook(keys: list[str], context: dict[str, Any], of: Callable[[int], Constants]) -> Callable[[str], Any]:
     """GrowthBook's client."""
     from growthbook import GrowthBook  # type: ignore[import-not-found]
 
-    newer = {"age": {"$gte": 18}, "version": {"$vgte": "2.0.0"}}
-    rules: dict[str, Any] = {
-        "W1": [],
-        "W2": [{"condition": {"country": {"$in": countries}}, "force": True}],
-        "W3": [{"force": True, "coverage": 0.1, "hashAttribute": "targetingKey"}],
-        "W4": [{"condition": {"country": country, **newer}, "force": True} for country in countries],
-        "W5": [{"condition": {"targetingKey": {"$in": segment}}, "force": True}],
-        "W6": [{"variations": list("abcd"), "weights": [0.25] * 4, "hashAttribute": "targetingKey", "key": "W6"}],
-    }
-    features = {key: {"defaultValue": "a" if key[:2] == "W6" else False, "rules": rules[key[:2]]} for key in keys}
+    def rules(key: str) -> list[dict[str, Any]]:
+        mine = of(_number(key))
+        limits = [{"age": {"$gte": age}, "version": {"$vgte": version}} for age, version in mine.limits]
+        weights = [weight / 100 for weight in mine.weights]
+        by_kind: dict[str, list[dict[str, Any]]] = {
+            "W1": [],
+            "W2": [{"condition": {"country": {"$in": mine.countries}}, "force": True}],
+            "W3": [{"force": True, "coverage": mine.percent / 100, "hashAttribute": "targetingKey"}],
+            "W4": [{"condition": {"country": c, **more}, "force": True} for c, more in zip(mine.countries, limits, strict=True)],
+            "W5": [{"condition": {"targetingKey": {"$in": mine.segment}}, "force": True}],
+            "W6": [{"variations": list("abcd"), "weights": weights, "hashAttribute": "targetingKey", "key": "W6"}],
+        }
+        return by_kind[key[:2]]
+
+    features = {key: {"defaultValue": "a" if key[:2] == "W6" else False, "rules": rules(key)} for key in keys}
     client = GrowthBook(attributes=context, features=features)
     return lambda key: client.get_feature_value(key, "a" if key.startswith("W6") else False)
 
 
-def launchdarkly(keys: list[str], context: dict[str, Any], countries: list[str], segment: list[str]) -> Callable[[str], Any]:
+def launchdarkly(keys: list[str], context: dict[str, Any], of: Callable[[int], Constants]) -> Callable[[str], Any]:
     """LaunchDarkly's client, over its file data source."""
     import logging
 
@@ -89,19 +101,27 @@ def launchdarkly(keys: list[str], context: dict[str, Any], countries: list[str],
     def rollout(*weights: int) -> dict[str, Any]:
         return {"rollout": {"variations": [{"variation": i, "weight": w} for i, w in enumerate(weights)]}}
 
-    newer = [clause("age", "greaterThanOrEqual", 18), clause("version", "semVerGreaterThan", "1.9.9")]
+    def limit(age: int, version: str) -> list[dict[str, Any]]:
+        newer = clause("version", "semVerLessThan", version) | {"negate": True}
+        return [clause("age", "greaterThanOrEqual", age), newer]
+
     old: dict[str, Any] = {"variation": 1}
-    shapes: dict[str, tuple[list[list[Any]], dict[str, Any]]] = {
-        "W1": ([], old),
-        "W2": ([[clause("country", "in", *countries)]], old),
-        "W3": ([], rollout(10_000, 90_000)),
-        "W4": ([[clause("country", "in", country), *newer] for country in countries], old),
-        "W5": ([[clause("key", "in", *segment)]], old),
-        "W6": ([], rollout(25_000, 25_000, 25_000, 25_000)),
-    }
+
+    def shape(key: str) -> tuple[list[list[Any]], dict[str, Any]]:
+        mine = of(_number(key))
+        by_kind: dict[str, tuple[list[list[Any]], dict[str, Any]]] = {
+            "W1": ([], old),
+            "W2": ([[clause("country", "in", *mine.countries)]], old),
+            "W3": ([], rollout(mine.percent * 1000, 100_000 - mine.percent * 1000)),
+            "W4": ([[clause("country", "in", c), *limit(*at)] for c, at in zip(mine.countries, mine.limits, strict=True)], old),
+            "W5": ([[clause("key", "in", *mine.segment)]], old),
+            "W6": ([], rollout(*(weight * 1000 for weight in mine.weights))),
+        }
+        return by_kind[key[:2]]
+
     made = {}
     for key in keys:
-        rules, fallthrough = shapes[key[:2]]
+        rules, fallthrough = shape(key)
         made[key] = {
             "key": key, "on": True, "version": 1, "salt": key, "offVariation": 1, "fallthrough": fallthrough, "targets": [],
             "variations": list("abcd") if key[:2] == "W6" else [True, False], "prerequisites": [],
@@ -117,11 +137,11 @@ def launchdarkly(keys: list[str], context: dict[str, Any], countries: list[str],
     return lambda key: client.variation(key, given, "a" if key.startswith("W6") else False)
 
 
-def all_of(flags: dict[str, Any], context: dict[str, Any], countries: list[str], segment: list[str]) -> Asked:
+def all_of(flags: dict[str, Any], context: dict[str, Any], of: Callable[[int], Constants]) -> Asked:
     """Give every peer, loaded with `flags`: W1 to W6, or many named W1-0, W2-0 and so on."""
     keys = list(flags)
     return {
         "openfeature-flagd-core": flagd_core(flags, context),
-        "growthbook": growthbook(keys, context, countries, segment),
-        "launchdarkly": launchdarkly(keys, context, countries, segment),
+        "growthbook": growthbook(keys, context, of),
+        "launchdarkly": launchdarkly(keys, context, of),
     }

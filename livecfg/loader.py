@@ -233,15 +233,18 @@ class _Load(Generic[M]):
     def _flags(self) -> dict[str, CompiledFlag]:
         from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
         from livecfg.flags.targeting import Dialect  # noqa: PLC0415 - as above
+        from livecfg.flags.templates import Templates  # noqa: PLC0415 - as above
 
         manifest, static = self.manifest, self.scope.process.attributes
         dialect = Dialect(manifest.fractional, manifest.gate, static, self.segments, self.scope.clock)
         old = self.old.flags if self.old is not None and self.old.manifest[0] == self.parts.manifest[0] else {}
         same = self._with_same_segments(old, lambda made: [flag.dialect for flag in made.values()])
 
+        templates = Templates()
+
         def compile_(document: Document) -> dict[str, CompiledFlag]:
             before = old.get(document.path)
-            return compile_flags(document, dialect, before[1] if before is not None else None)
+            return compile_flags(document, dialect, before[1] if before is not None else None, templates)
 
         flags: dict[str, CompiledFlag] = {}
         owner: dict[str, str] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from livecfg.flags.evaluate import ErrorCode, Evaluation, Reason
 from livecfg.flags.generate import GLOBALS, Witness, code_of, parameters
 from livecfg.flags.targeting import Dialect, Leaf, Rule, read_rule
+from livecfg.flags.templates import MOST_OPERATIONS, Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SAFE_INTEGER = (1 << 53) - 1
 """Beyond this a float cannot hold every integer."""
-_LARGE = 100
+_MOST_CODES = 64
 MISMATCH: Any = object()
 """What `converted` gives where something would be lost."""
+_PLAIN: dict[type, str] = {bool: "bool", str: "str", int: "int"}
 _WITNESSES: dict[str, Any] = {"bool": False, "str": "", "int": 0, "float": 0.0, "Witness": Witness()}
 
 
@@ -86,7 +88,7 @@ class CompiledFlag:
     serve: Callable[[Mapping[str, Any], Any], Any]
     evaluate: Callable[[Mapping[str, Any], Any, str], Evaluation[Any]]
 
-    def __init__(self, definition: Definition, dialect: Dialect, rule: Rule) -> None:
+    def __init__(self, definition: Definition, dialect: Dialect, rule: Rule | Known) -> None:
         self.key = definition.key
         self.assignment = None
         self.said = b""
@@ -97,9 +99,12 @@ class CompiledFlag:
         self.definition = definition
         self.dialect = dialect
         self._kind = _kind_of(definition.variants)
-        self.serve = self._bind(rule, "serve")
         self.evaluate = self._first_evaluate
-        if len(rule.notes) > _LARGE:  # a rule that Python cannot nest is refused now, not met at the first evaluation
+        if isinstance(rule, Known):
+            self.serve = self._filled(rule)
+            return
+        self.serve = self._bind(rule, "serve")
+        if len(rule.notes) > MOST_OPERATIONS:  # a rule that Python cannot nest is refused now, not met at the first evaluation
             self.evaluate = self._bind(rule, "evaluate")
 
     def _first_evaluate(self, context: Mapping[str, Any], default: T, revision: str) -> Evaluation[T]:
@@ -129,8 +134,7 @@ class CompiledFlag:
 
     def _bind(self, rule: Rule, mode: Mode) -> Callable[..., Any]:
         outcomes = [self._outcome(leaf) for leaf in rule.leaves]
-        names: dict[str | None, int] = {}
-        leaves = tuple(names.setdefault(o.variant, len(names)) if o.variant is not None else -1 for o in outcomes)
+        leaves, _ = _numbered(outcomes)
         filled: dict[str, Any] = {}
         for i, (number, outcome) in enumerate(zip(leaves, outcomes, strict=True)):
             filled[f"value{number}"] = float(outcome.value) if self._kind == "float" and number >= 0 else outcome.value
@@ -140,6 +144,25 @@ class CompiledFlag:
         more = [filled[name] for name in parameters(leaves, mode)]
         traced = [None] if mode == "trace" else []
         return FunctionType(code_of(rule.shape, leaves, self._kind, mode), GLOBALS, mode, (self, *traced, *rule.constants, *more))
+
+    def _filled(self, known: Known) -> Callable[..., Any]:
+        """Give `serve` of a rule that fits a template; raises LookupError for results that are no variants."""
+        variants, default = self.variants, self.definition.default_variant
+        key = (known.results, default, self._kind)
+        made = known.codes.get(key)
+        if made is None:
+            outcomes = [self.definition.outcome(result) for result in known.results]
+            if any(outcome.error is not None for outcome in outcomes):
+                raise LookupError
+            leaves, names = _numbered(outcomes)
+            made = code_of(known.shape, leaves, self._kind, "serve"), names
+            if len(known.codes) < _MOST_CODES:
+                known.codes[key] = made
+        code, names = made
+        values = [variants[name] for name in names]
+        if self._kind == "float":
+            values = list(map(float, values))
+        return FunctionType(code, GLOBALS, "serve", (self, *known.constants, *values))
 
     def _outcome(self, leaf: Leaf) -> _Outcome:
         definition = self.definition
@@ -213,6 +236,13 @@ class CompiledFlag:
         return f"CompiledFlag({self.key!r}, {self.state})"
 
 
+def _numbered(outcomes: list[_Outcome]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Number the variants that a rule can end at: the number of each leaf's, -1 for the caller's default; their names."""
+    names: dict[str, int] = {}
+    leaves = tuple([names.setdefault(o.variant, len(names)) if o.variant is not None else -1 for o in outcomes])
+    return leaves, tuple(names)
+
+
 def _exactly(definition: Definition) -> bytes | str:
     """Write out what differs between types; marshal is five times faster than `repr`, but refuses what experiments add."""
     variants, metadata = dict(definition.variants), dict(definition.metadata)
@@ -227,7 +257,7 @@ def compiled(definition: Definition, dialect: Dialect) -> CompiledFlag:
     return CompiledFlag(definition, dialect, rule_of(definition, dialect, ignore))
 
 
-_NO_RULE: tuple[Any, list[Any]] = (((), ("leaf", 0), 0), [])
+_NO_RULE: tuple[Any, list[Any]] = (((), ("leaf", 0), ()), [])
 
 
 def rule_of(definition: Definition, dialect: Dialect, fault: Callable[..., None]) -> Rule:
@@ -260,9 +290,11 @@ def _copied(value: Any) -> Any:
 
 def _kind_of(variants: Mapping[str, Any]) -> str:
     """Name the one plain type that all variants have."""
-    kinds = {type(v) for v in variants.values()}
-    if len(kinds) == 1 and kinds <= {bool, str, int}:
-        return str(kinds.pop().__name__)
+    kinds = set(map(type, variants.values()))
+    if len(kinds) == 1:
+        (kind,) = kinds
+        if kind in _PLAIN:
+            return _PLAIN[kind]
     if kinds and kinds <= {int, float} and all(abs(v) <= SAFE_INTEGER for v in variants.values()):
         return "float"
     return "Witness"

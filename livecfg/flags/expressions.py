@@ -95,7 +95,7 @@ class Expressions:
     """Writes expressions; knows which variables are held in locals."""
 
     def __init__(self, shape: Node, mode: Mode) -> None:
-        self.variables, self.tree, self.constants = shape
+        self.variables, self.tree, self.places = shape
         self.mode = mode
         self.inner = 0
         self.temporaries = 0
@@ -115,7 +115,7 @@ class Expressions:
 
     def constant(self, index: int) -> ast.Name:
         """Read a constant's parameter."""
-        return name_of(f"k{index}")
+        return name_of(f"k{self.places[index]}")
 
     def held(self, value: ast.expr) -> tuple[ast.expr, ast.expr]:
         """Give an expression to use first, which keeps the value, and one to use afterwards."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import marshal
 import math
+from contextlib import suppress
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from livecfg.errors import RefusedError
 from livecfg.flags.compiled import SAFE_INTEGER, CompiledFlag, Definition, compiled, rule_of
 from livecfg.flags.segment import PREFIX, named
 from livecfg.flags.targeting import Dialect, Leaf, TooLargeError, read_rule
+from livecfg.flags.templates import Templates
 from livecfg.refusal import Code, Refusal
 
 if TYPE_CHECKING:
@@ -28,21 +30,27 @@ __all__ = ["CompiledFlag", "compile_flags", "disabled"]
 T = TypeVar("T")
 _ROOT_KEYS = frozenset({"flags", "$evaluators", "metadata", "$schema", "x-livecfg"})
 _FLAG_KEYS = frozenset({"state", "variants", "defaultVariant", "targeting", "metadata"})
+_PLAIN: tuple[set[type], ...] = ({bool}, {str})
+"""Types of variants of which there is nothing to check."""
 _STATES = ("ENABLED", "DISABLED")
 
 
 def compile_flags(
-    document: Document, dialect: Dialect, before: Mapping[str, CompiledFlag] | None = None
+    document: Document,
+    dialect: Dialect,
+    before: Mapping[str, CompiledFlag] | None = None,
+    templates: Templates | None = None,
 ) -> dict[str, CompiledFlag]:
     """Compile every flag of a document. The dialect's evaluators are the segments; the document adds its own.
 
-    A flag that says the same in `before`, what an earlier version of the document gave, is taken from there.
+    A flag that says the same in `before`, what an earlier version of the document gave, is taken from there. Documents of one
+    load share their `templates`.
 
     Raises:
         RefusedError: every fault, each with its line and column.
 
     """
-    return _Compiler(document, dialect, before or {}).run()
+    return _Compiler(document, dialect, before or {}, templates or Templates()).run()
 
 
 def disabled(flag: CompiledFlag) -> CompiledFlag:
@@ -53,10 +61,11 @@ def disabled(flag: CompiledFlag) -> CompiledFlag:
 class _Compiler:
     """Checks one document and compiles its flags; collects every fault."""
 
-    def __init__(self, document: Document, dialect: Dialect, before: Mapping[str, CompiledFlag]) -> None:
+    def __init__(self, document: Document, dialect: Dialect, before: Mapping[str, CompiledFlag], templates: Templates) -> None:
         self.document = document
         self.dialect = dialect
         self.before = before
+        self.templates = templates
         self.strict = dialect.gate == "strict"
         self.faults: dict[Refusal, None] = {}  # a shared rule is read once per flag, reported once
 
@@ -77,15 +86,15 @@ class _Compiler:
         self.alone = self.dialect._replace(evaluators={})  # a flag keeps the shared rules that it uses, no others
         first = next(iter(self.before.values()), None)
         known = self.before if first is not None and first.dialect._replace(evaluators={}).same(self.alone) else {}
+        common = MappingProxyType(dict(shared))
         result = {}
         for key, raw in flags.items():
-            text = marshal.dumps([raw, dict(shared)], 2)  # types included; version 2: nothing depends on object identity
-            said = blake2b(text, digest_size=16).digest()
+            said = _said([raw, shared] if shared else raw)
             old = known.get(key)
-            if old is not None and old.said == said and self._same_shared_rules(old):
+            if old is not None and old.said == said and (not old.dialect.evaluators or self._same_shared_rules(old)):
                 result[key] = old
                 continue
-            definition = self._definition(key, raw, shared)
+            definition = self._definition(key, raw, common)
             flag = self._compile(definition) if definition is not None else None
             if flag is not None:
                 flag.said = said
@@ -95,8 +104,7 @@ class _Compiler:
         return result
 
     def _same_shared_rules(self, old: CompiledFlag) -> bool:
-        used = old.dialect.evaluators
-        return not used or old.dialect.same(self._dialect_of(used))
+        return old.dialect.same(self._dialect_of(old.dialect.evaluators))
 
     def _dialect_of(self, used: Collection[str]) -> Dialect:
         """Give the dialect with the shared rules that one flag uses; one that leads nowhere leads back to itself: the same."""
@@ -131,8 +139,15 @@ class _Compiler:
             return None
 
     def _compile(self, definition: Definition) -> CompiledFlag | None:
+        enabled = definition
+        if definition.state != "ENABLED":
+            enabled = definition._replace(state="ENABLED")  # what is off now will be on one day
+        elif definition.targeting:
+            known = self.templates.known(definition.targeting, definition.key, self.dialect.fractional)
+            if known is not None:
+                with suppress(LookupError):
+                    return CompiledFlag(definition, self.alone, known)
         loc = (*definition.loc, "targeting")
-        enabled = definition._replace(state="ENABLED")  # what is off now will be on one day
         rule = self._read(lambda: rule_of(enabled, self.dialect, self.fault), loc)
         if rule is None:
             return None
@@ -144,7 +159,10 @@ class _Compiler:
         dialect = self._dialect_of(rule.used)
         if definition.state != "ENABLED":
             return compiled(definition, dialect)
-        return self._read(lambda: CompiledFlag(definition, dialect, rule), loc)
+        flag = self._read(lambda: CompiledFlag(definition, dialect, rule), loc)
+        if definition.targeting and flag is not None:
+            self.templates.learn(definition.targeting, definition.key, self.dialect)
+        return flag
 
     def _leaf(self, definition: Definition, leaf: Leaf) -> None:
         if definition.outcome(leaf.result).error is None:
@@ -158,7 +176,7 @@ class _Compiler:
         if not isinstance(raw, dict):
             self.fault(Code.FLAG_INVALID, loc, "expected a flag: a mapping with state, variants, defaultVariant")
             return None
-        for name in raw.keys() - _FLAG_KEYS if self.strict else ():
+        for name in raw.keys() - _FLAG_KEYS if self.strict and not _FLAG_KEYS.issuperset(raw) else ():
             self.key_fault((*loc, name), f"{name} is not a key of a flag", f"the keys are {', '.join(sorted(_FLAG_KEYS))}")
         state = raw.get("state")
         if state not in _STATES:
@@ -168,13 +186,16 @@ class _Compiler:
             self.fault(Code.FLAG_INVALID, (*loc, "targeting"), "expected a rule: a mapping with one operator")
         variants = self._variants(raw.get("variants"), (*loc, "variants"))
         default = self._default_variant(raw.get("defaultVariant"), variants, (*loc, "defaultVariant"))
-        metadata = {**shared, **self._metadata(raw.get("metadata"), (*loc, "metadata"))}
-        return Definition(key, str(state), variants, default, targeting, MappingProxyType(metadata), loc)
+        if "metadata" in raw:
+            shared = MappingProxyType({**shared, **self._metadata(raw["metadata"], (*loc, "metadata"))})
+        return Definition(key, str(state), variants, default, targeting, shared, loc)
 
     def _variants(self, raw: Any, loc: Loc) -> Mapping[str, Any]:
         if not isinstance(raw, dict) or not raw:
             self.fault(Code.FLAG_INVALID, loc, "expected variants: a mapping of names to values, at least one")
             return {}
+        if set(map(type, raw.values())) in _PLAIN:  # most flags
+            return MappingProxyType(raw)
         kinds: dict[str, str] = {}
         for name, value in raw.items():
             kind = _variant_kind(value)
@@ -188,6 +209,8 @@ class _Compiler:
         return MappingProxyType(raw)
 
     def _default_variant(self, raw: Any, variants: Mapping[str, Any], loc: Loc) -> str | None:
+        if type(raw) is str and raw and raw in variants:
+            return raw
         if raw is None or (raw == "" and not self.strict):
             return None
         if isinstance(raw, bool) and not self.strict:
@@ -206,6 +229,11 @@ class _Compiler:
             self.fault(Code.FLAG_INVALID, loc, "expected metadata: a mapping of names to strings, numbers or booleans")
             return {}
         return raw
+
+
+def _said(what: Any) -> bytes:
+    """Hash what a document says, types included."""
+    return blake2b(marshal.dumps(what, 2), digest_size=16).digest()  # version 2: nothing depends on object identity
 
 
 def _variant_kind(value: Any) -> str:

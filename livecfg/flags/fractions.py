@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from livecfg.flags.bucketing import MAX_TOTAL, encode, first_hash, weight_of
+from livecfg.flags.bucketing import MAX_TOTAL, weight_of
+from livecfg.flags.constants import SHORT, short_key
 from livecfg.refusal import Code
 
 if TYPE_CHECKING:
@@ -43,16 +44,12 @@ def read_fractional(reader: Reader, raw: Any, loc: Loc, *, tail: bool) -> tuple[
     if not 0 < total <= MAX_TOTAL:
         reader.refuse(Code.FLAG_OPERATOR, loc, f"the weights sum to {total:,}; expected 1 to {MAX_TOTAL:,}")
         return null
-    limits, below = [], 0
-    for weight in weights[:-1]:
-        below += weight if isinstance(weight, int) else 0
-        limits.append(reader.constant(first_hash(below, total)))
-    return ("fractional", identity, version, by, reader.constant(total), tuple(limits), heads, null[0] if tail else None), "any"
+    at, limits = reader.shares([w for w in weights if isinstance(w, int)])
+    return ("fractional", identity, version, by, at, limits, heads, null[0] if tail else None), "any"
 
 
 def _short(reader: Reader) -> Node:
-    key = reader.key if reader.dialect.fractional == "v2" else b"\x82" + encode(reader.key)
-    return ("short", reader.constant(key), reader.path("targetingKey")[0])
+    return ("short", reader.given(short_key(reader.key, reader.dialect.fractional), SHORT), reader.path("targetingKey")[0])
 
 
 def _weight(reader: Reader, arm: Any, loc: Loc) -> int | Node | None:

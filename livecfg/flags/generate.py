@@ -64,7 +64,7 @@ class _Generator(Expressions):
         guarded: list[ast.stmt] = [*self._type_check(), self._guard(body)]
         context = ["c", "d"] if self.mode == "serve" else ["c", "d", "r"]
         names = [*context, "F", *(["t"] if self.mode == "trace" else [])]
-        names += [f"k{i}" for i in range(self.constants)]
+        names += [f"k{i}" for i in range(len(set(self.places)))]
         names += parameters(self.leaves, self.mode)
         arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
         function = ast.FunctionDef(self.mode, arguments, guarded, [], None)

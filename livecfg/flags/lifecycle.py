@@ -54,7 +54,7 @@ def _leaves(node: Node, rule: Rule) -> Iterator[int | None]:
         for branch in (node[2],) if known is True else (node[3],) if known is False else node[2:4]:
             yield from _leaves(branch, rule)
     elif kind == "fractional":
-        limits = [0, *(rule.constants[limit] for limit in node[5]), 1 << 32]
+        limits = [0, *(rule.constant(limit) for limit in node[5]), 1 << 32]
         for head, (below, above) in zip(node[6], pairwise(limits), strict=True):
             if above > below:
                 yield from _leaves(head, rule)
@@ -66,4 +66,4 @@ def _known(condition: Node, rule: Rule) -> bool | None:
     """Give the truth of a constant."""
     if condition[0] == "literal":
         return bool(condition[1])
-    return truthy(rule.constants[condition[1]]) if condition[0] == "constant" else None
+    return truthy(rule.constant(condition[1])) if condition[0] == "constant" else None

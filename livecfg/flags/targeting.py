@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from livecfg.flags.constants import COMPARISONS, KEY, group_of, places_of, shares_of
 from livecfg.flags.fractions import read_fractional
 from livecfg.flags.operators import OPERATORS, OVER_DATA, OVER_ITEMS
 from livecfg.flags.segment import PREFIX, Segment
@@ -58,15 +59,24 @@ class Leaf(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule that was read: what the code looks like, what fills it, what its steps are called."""
+    """A rule that was read: what the code looks like, what fills it, what its steps are called.
+
+    The shape is (variables, tree, places); the tree numbers the constants as they stand in the rule, and `places` gives the
+    parameter of each: constants of a `group` that are all alike share one, the others have one each.
+    """
 
     shape: Node
     constants: list[Any]
+    """By parameter."""
     leaves: list[Leaf]
     notes: list[tuple[Loc, str]]
     """The operations of the rule: where each stands, its name."""
     used: frozenset[str]
     """The references that were met, those to nowhere too."""
+
+    def constant(self, number: int) -> Any:
+        """Give the constant that the tree calls by this number."""
+        return self.constants[self.shape[2][number]]
 
 
 class TooLargeError(Exception):
@@ -82,8 +92,9 @@ def read_rule(raw: Any, key: str, dialect: Dialect, fault: Callable[..., None], 
     """
     reader = Reader(key, dialect, fault)
     tree = reader.tail(raw, loc)
-    variables = tuple((kind, reader.uses[i]) for i, kind in enumerate(reader.kinds))
-    return Rule((variables, tree, len(reader.constants)), reader.constants, reader.leaves, reader.notes, frozenset(reader.used))
+    places, firsts = places_of(reader.constants, reader.groups.values())
+    constants = [reader.constants[first] for first in firsts]
+    return Rule((reader.variables(), tree, places), constants, reader.leaves, reader.notes, frozenset(reader.used))
 
 
 class Reader:
@@ -95,7 +106,10 @@ class Reader:
         self.strict = dialect.gate == "strict"
         self.fault = fault
         self.constants: list[Any] = []
-        self.known: dict[tuple[type, Any], int] = {}  # every parameter costs a little at each call: none stands twice
+        self.known: dict[tuple[type, Any], int] = {}
+        self.groups: dict[Node, list[int]] = {}
+        self.sources: dict[int, Any] = {}
+        self.drawn: list[tuple[int, list[int]]] = []  # the first constant of each fractional, its weights
         self.leaves: list[Leaf] = []
         self.notes: list[tuple[Loc, str]] = []
         self.named: dict[str, int] = {}  # the slot of each variable
@@ -113,8 +127,27 @@ class Reader:
         if self.strict:
             self.fault(code, loc, message, advice)
 
+    def variables(self) -> Node:
+        """Give how each variable is read, and how often."""
+        return tuple(zip(self.kinds, self.uses, strict=True))
+
+    def given(self, value: Any, source: Any, group: Node | None = None) -> int:
+        """Keep a constant that rules of one form differ in (`constants`), and what it was made of; gives its number."""
+        number = len(self.constants)
+        self.constants.append(value)
+        self.sources[number] = source
+        if group is not None:
+            self.groups.setdefault(group, []).append(number)
+        return number
+
+    def shares(self, weights: list[int]) -> tuple[int, tuple[int, ...]]:
+        """Keep the sum of the weights of a fractional, and the first hash of each arm but the first one."""
+        self.drawn.append((len(self.constants), weights))
+        total, *limits = (self.given(value, None) for value in shares_of(weights))
+        return total, tuple(limits)
+
     def constant(self, value: Any) -> int:
-        """Keep a constant of the configuration; gives its number."""
+        """Keep a constant that belongs to the form of the rule; gives its number. Equal ones are one."""
         try:
             key = (type(value), value)
             known = self.known.get(key)
@@ -251,6 +284,16 @@ class Reader:
             return ("literal", raw), "null" if raw is None else "bool"
         return ("constant", self.constant(raw)), "str" if isinstance(raw, str) else "num"
 
+    def operand(self, name: str, operands: list[Any], i: int, loc: Loc) -> tuple[Node, str]:
+        """Read an operand; what a variable is compared with is a constant that rules of one form differ in."""
+        raw = operands[i]
+        if i == 1 and name in COMPARISONS and len(operands) == 2:
+            kind = _SCALARS.get(type(raw))
+            group = group_of(name, operands[0])
+            if kind is not None and group is not None:
+                return ("constant", self.given(raw, raw, group)), kind
+        return self.value(raw, (*loc, i))
+
     def _operation(self, name: str, raw: Any, loc: Loc) -> tuple[Node, str]:
         known = OPERATORS.get(name)
         if known is None:
@@ -271,7 +314,7 @@ class Reader:
         identity = self.note(loc, name)
         if name in OVER_ITEMS:
             return self._over_items(name, operands, loc, identity)
-        nodes = [self.value(o, (*loc, i)) for i, o in enumerate(operands)]
+        nodes = [self.operand(name, operands, i, loc) for i in range(len(operands))]
         if name in {"starts_with", "ends_with"}:
             for i, (node, kind) in enumerate(nodes):
                 if kind not in {"any", "str"} or node == ("literal", None):
@@ -332,7 +375,7 @@ class Reader:
     def _own(self, text: str, path: tuple[str, ...]) -> tuple[Node, str]:
         """Read the name of what flagd adds to the context."""
         if text == "$flagd.flagKey":
-            return ("constant", self.constant(self.key)), "str"
+            return ("constant", self.given(self.key, KEY)), "str"
         if text == "$flagd.timestamp":
             return ("now", self.constant(self.dialect.clock)), "num"
         return ("dig", ("data",), self.constant(path)), "any"
@@ -364,7 +407,7 @@ class Reader:
 
     def _equality(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         identity = self.note(loc, name)
-        nodes = [self.value(o, (*loc, i)) for i, o in enumerate(operands[:2])]
+        nodes = [self.operand(name, operands, i, loc) for i in range(min(len(operands), 2))]
         nodes += [(("literal", None), "null")] * (2 - len(nodes))
         (a, kind_a), (b, kind_b) = nodes
         if a[0] in {"constant", "literal"} and b[0] not in {"constant", "literal"}:
@@ -381,7 +424,7 @@ class Reader:
 
     def _order(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         identity = self.note(loc, name)
-        parts = [self.value(o, (*loc, i)) for i, o in enumerate(operands[:3])]
+        parts = [self.operand(name, operands, i, loc) for i in range(min(len(operands), 3))]
         parts += [(("literal", None), "null")] * (2 - len(parts))
         nodes = [("number", n[1]) if kind == "num" and n[0] == "constant" else n for n, kind in parts]
         if len(nodes) == 2 and nodes[0][0] == "number":  # 18 < age: age > 18
@@ -405,7 +448,7 @@ class Reader:
             return self._call(name, operands, loc)
         identity = self.note(loc, name)
         needle, _ = self.value(operands[0], (*loc, 0))
-        return ("in", identity, how, needle, self.constant(among)), "bool"
+        return ("in", identity, how, needle, self.given(among, haystack, group_of(name + how, operands[0]))), "bool"
 
     def _version(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
         return read_version(self, operands, loc) or self._call(name, operands, loc)

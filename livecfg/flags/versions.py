@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from livecfg.flags.constants import compared_part, group_of
 from livecfg.flags.operators import VERSION_RELATIONS, parse_version
 from livecfg.refusal import Code
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 _WHOLE_VERSION = re.compile(r"v?\d+\.\d+\.\d+")
 
 
+def is_version(text: Any) -> bool:
+    """Tell whether the strict gate takes a text for a version."""
+    return isinstance(text, str) and _WHOLE_VERSION.match(text) is not None and parse_version(text) is not None
+
+
 def read_version(reader: Reader, operands: list[Any], loc: Loc) -> tuple[Node, str] | None:
     """Read a sem_ver whose relation and right side are known; None when they are computed."""
     if len(operands) != 3:
@@ -22,7 +28,7 @@ def read_version(reader: Reader, operands: list[Any], loc: Loc) -> tuple[Node, s
     relation = operands[1]
     for i in (0, 2):
         text = operands[i]
-        if not isinstance(text, dict) and not (isinstance(text, str) and _WHOLE_VERSION.match(text) and parse_version(text)):
+        if not isinstance(text, dict) and not is_version(text):
             reader.refuse(Code.FLAG_OPERATOR, (*loc, i), "expected a version such as 1.2.3", "in quotes; see semver.org")
     named = isinstance(relation, str) and relation in VERSION_RELATIONS
     if not isinstance(relation, dict) and not named:
@@ -33,5 +39,5 @@ def read_version(reader: Reader, operands: list[Any], loc: Loc) -> tuple[Node, s
         return None
     identity = reader.note(loc, "sem_ver")
     version, _ = reader.value(operands[0], (*loc, 0))
-    known = other[0] if relation == "^" else other[:2] if relation == "~" else other
-    return ("version", identity, relation, version, reader.constant(known)), "bool?"
+    group = group_of("sem_ver " + relation, operands[0])
+    return ("version", identity, relation, version, reader.given(compared_part(other, relation), operands[2], group)), "bool?"

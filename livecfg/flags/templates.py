@@ -1,0 +1,202 @@
+"""Templates: what was read of one rule, for the next rule of the same form, which only fills in its constants.
+
+A template is made by the reader itself, of a form with markers in its holes; a form of which the reader does not keep every
+marker as one constant or result makes none. What fits no template is read by `targeting`, and so is the first rule of a form,
+and whatever has faults. Templates last for one load, and there are only so many.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from livecfg.flags.bucketing import MAX_TOTAL
+from livecfg.flags.constants import KEY, SHORT, alike, places_of, shares_of, short_key
+from livecfg.flags.forms import WEIGHT, Outline, UnfitError
+from livecfg.flags.targeting import Reader, TooLargeError
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from livecfg.flags.targeting import Dialect, Node
+
+_Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
+MOST_OPERATIONS = 100
+"""Beyond this many a rule is always read: one that long is hardly like another."""
+_MOST_BUCKETS = 1_000
+_MOST_TRIES = 16
+_MOST_KINDS = 64
+
+
+class Known(NamedTuple):
+    """A rule by its template: what `read_rule` gives, less what only faults and explanations need."""
+
+    shape: Node
+    constants: tuple[Any, ...]
+    results: tuple[Any, ...]
+    """What each leaf gives."""
+    codes: dict[Any, tuple[CodeType, tuple[str, ...]]]
+    """For who makes flags of it: code that was made for the shape before."""
+
+
+class Templates:
+    """The templates of one load: of one gate, one set of static attributes, one clock.
+
+    They lie in buckets, by the way to a rule's first leaf, so that a rule is compared with few of them.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[Any, ...], list[_Template | None]] = {}
+
+    def known(self, raw: Any, key: str, fractional: str) -> Known | None:
+        """Give the rule of the flag `key` by a template; None where the rule must be read."""
+        for template in self._buckets.get(_way(raw, fractional), ()):
+            if template is not None and template.takes(raw):
+                return template.filled(key, fractional)
+        return None
+
+    def learn(self, raw: Any, key: str, dialect: Dialect) -> None:
+        """Make a template of a rule that was read without faults, if it is not the first in its bucket."""
+        way = _way(raw, dialect.fractional)
+        bucket = self._buckets.get(way)
+        if bucket is None:
+            if len(self._buckets) < _MOST_BUCKETS:
+                self._buckets[way] = []
+        elif len(bucket) < _MOST_TRIES:
+            bucket.append(_learned(raw, key, dialect))
+
+
+def _way(raw: Any, fractional: str) -> tuple[Any, ...]:
+    """Give the operators, and the numbers of their operands, on the way to the first leaf of a rule; a variable's name too."""
+    way: list[Any] = [fractional]
+    while type(raw) is dict and len(raw) == 1:
+        ((name, raw),) = raw.items()
+        way.append(name)
+        if name == "var":
+            way.append(raw if type(raw) is str else None)
+            break
+        while type(raw) is list and raw:
+            way.append(len(raw))
+            raw = raw[0]
+    return tuple(way)
+
+
+class _LostError(Exception):
+    """A marker that the reader did not keep as it was expected to."""
+
+
+def _learned(raw: Any, key: str, dialect: Dialect) -> _Template | None:
+    """Make the template of a rule; None where it has no form, or the reader does more with a marker than to keep it."""
+    outline, faults = Outline(), list[Any]()
+    reader = Reader(key, dialect, lambda *fault: faults.append(fault))
+    try:
+        form, marked = outline.rule(raw, tail=True)
+        tree = reader.tail(marked, ())
+        if faults or reader.used or len(reader.notes) > MOST_OPERATIONS:
+            return None
+        return _Template(form, outline, reader, tree)
+    except (UnfitError, _LostError, TooLargeError, RecursionError):
+        return None
+
+
+class _Template:
+    """A form, and how the constants of a rule are made of what its holes took.
+
+    All that they are made of lies in one pool: what the holes took, the key of the flag and what a fractional without a unit
+    makes of it, what is the same in every rule of the form, the shares of each fractional. Parameters are picked from there.
+    """
+
+    def __init__(self, form: Any, outline: Outline, reader: Reader, tree: Node) -> None:
+        self._form = form
+        self._seen = outline.seen
+        self._made = [(i, hole.sort.made) for i, hole in enumerate(outline.holes) if hole.sort.made is not None]
+        self._variables, self._tree = reader.variables(), tree
+        self._short = SHORT in reader.sources.values()
+        self._kinds: dict[tuple[bool, ...], tuple[Node, _Pick, dict[Any, Any]]] = {}
+        pool = _Pool(outline)
+        self._results = _picker([pool.index(leaf.result, leaf.result) for leaf in reader.leaves])
+        self._weights = [_picker([pool.weight(w) for w in weights]) for _, weights in reader.drawn]
+        self._order = pool.order(reader)
+        self._fixed = pool.fixed
+        self._groups = [group for group in reader.groups.values() if len(group) > 1]
+        self._members = [_picker([self._order[number] for number in group]) for group in self._groups]
+
+    def takes(self, raw: Any) -> bool:
+        """Tell whether a rule is of this form; then `filled` gives it."""
+        self._seen.clear()
+        return bool(self._form == raw)
+
+    def filled(self, key: str, fractional: str) -> Known | None:
+        """Give the rule that was taken, of the flag `key`; None where the reader must say more, as of weights without a sum."""
+        pool = self._seen.copy()
+        for i, made in self._made:
+            pool[i] = made(pool[i])
+        pool += (key, short_key(key, fractional) if self._short else None, *self._fixed)
+        for pick in self._weights:
+            weights = pick(pool)
+            if not 0 < sum(weights) <= MAX_TOTAL:
+                return None
+            pool += shares_of(weights)
+        same = tuple([alike(pick(pool)) for pick in self._members])
+        kind = self._kinds.get(same)
+        if kind is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                return None
+            places, firsts = places_of([pool[i] for i in self._order], self._groups)
+            shape = (self._variables, self._tree, places)
+            kind = self._kinds[same] = (shape, _picker([self._order[number] for number in firsts]), {})
+        shape, pick, codes = kind
+        return Known(shape, pick(pool), self._results(pool), codes)
+
+
+class _Pool:
+    """Finds the markers in what the reader kept, and where in the pool everything will lie."""
+
+    def __init__(self, outline: Outline) -> None:
+        self.fixed: list[Any] = []
+        self._key = len(outline.holes)
+        self._lost = {id(marker): i for i, marker in enumerate(outline.markers)}
+        holes = zip(outline.holes, outline.markers, strict=True)
+        self._weights = {marker: marker for hole, marker in holes if hole.sort is WEIGHT}
+
+    def index(self, kept: Any, source: Any) -> int:
+        """Give the place of what the reader kept, and made of `source`."""
+        hole = self._lost.pop(id(source), None)
+        return hole if hole is not None else self._fix(kept)
+
+    def weight(self, weight: int) -> int:
+        """Give the place of a weight, which may be another object than the marker that it was made of."""
+        return self.index(weight, self._weights.get(weight, weight))
+
+    def order(self, reader: Reader) -> list[int]:
+        """Give the place of each constant.
+
+        Raises:
+            _LostError: a marker that the reader did not keep, or kept for what belongs to the form.
+
+        """
+        shares = {first + i for first, weights in reader.drawn for i in range(len(weights))}
+        order = {n: self._constant(n, value, reader) for n, value in enumerate(reader.constants) if n not in shares}
+        if self._lost:
+            raise _LostError
+        order |= zip(sorted(shares), range(self._key + 2 + len(self.fixed), sys.maxsize), strict=False)
+        return [order[number] for number in range(len(order))]
+
+    def _constant(self, number: int, value: Any, reader: Reader) -> int:
+        if number not in reader.sources:
+            return self._fix(value)
+        source = reader.sources[number]
+        return self._key + (source is SHORT) if source is KEY or source is SHORT else self.index(value, source)
+
+    def _fix(self, value: Any) -> int:
+        self.fixed.append(value)
+        return self._key + 1 + len(self.fixed)
+
+
+def _picker(indexes: list[int]) -> _Pick:
+    """Give a function that picks those items."""
+    if len(indexes) > 1:
+        return itemgetter(*indexes)
+    return lambda pool: tuple([pool[i] for i in indexes])

@@ -235,11 +235,16 @@ class MirrorLink(Link):
         remote = Path(self._source.url.removeprefix("file://"))
         found = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
         refs = [f / "refs" / "heads" / Path(self._source.ref).parent for f in found]
-        return mirror, Watcher([*refs, *found], self._wake).start()
+        return mirror, Watcher([*refs, *found], self._remote_changed).start()
 
     def _mirror_changed(self) -> None:
         """Look at what the fetcher brought. As the fetcher it was this process: every offer would become a question to Git."""
         if not self.is_fetcher:
+            self._wake()
+
+    def _remote_changed(self) -> None:
+        """Ask a remote of this host at once; whoever only follows the mirror is woken by that."""
+        if self.asks:
             self._wake()
 
     def elect(self) -> bool:

@@ -20,7 +20,7 @@ from livecfg.refusal import printable
 from livecfg.revision import Candidate, Objects, Revision
 from livecfg.treereconciler import TreeReconciler
 from livecfg.trust.commits import parse_commit
-from livecfg.trust.history import is_ancestor
+from livecfg.trust.history import Ancestry
 from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.suspension import suspends, where_it_began
@@ -49,6 +49,10 @@ class MirrorLike(Protocol):
     @property
     def objects(self) -> Objects:
         """The objects of the mirror, re-hashed as they are read."""
+        ...
+
+    def holds(self, object_id: str) -> bool:
+        """Tell whether an object is there, without complaint when it is not."""
         ...
 
     def fetch(self, since: str | None) -> Candidate | None:
@@ -91,6 +95,7 @@ class Reconciler(Generic[M]):
         strict_heartbeat: bool = False,
     ) -> None:
         self._mirror = mirror
+        self._ancestry = Ancestry()
         self._objects: Objects = mirror.objects
         self._trusted = trusted
         self._scope = scope
@@ -202,7 +207,7 @@ class Reconciler(Generic[M]):
         self._freshness.take(self._heartbeats() if policy.file.timestamp else (), policy, now)
         self._freshness.look(good, parse_commit(good.commit, objects.read(good.commit, "commit")).committer_time, now)
         hub_tip, tip = self._hub_tip(), self.desired.commit if self.desired is not None else good.commit
-        contains = bool(hub_tip) and hub_tip != tip and is_ancestor(objects, hub_tip, tip)
+        contains = bool(hub_tip) and hub_tip != tip and self._stands_on(hub_tip, tip)
         self._freshness.compare(hub_tip, tip, contains=contains, now=now)
         for alarm in self._freshness.alarms:
             if alarm not in known:
@@ -221,7 +226,7 @@ class Reconciler(Generic[M]):
         good, before = walk.trusted.good, self._trusted.good
         if good is None or newest.tip == good.commit or newest.position > good.position:
             return walk
-        if not is_ancestor(candidate.objects, newest.tip, good.commit):
+        if not self._stands_on(newest.tip, good.commit):
             raise FetchError(f"strict_heartbeat: {newest.tip[:10]} is attested and is not on the branch")
         if before is not None and newest.position <= before.position:
             return Verification(None, self._trusted, walk.skipped)
@@ -319,13 +324,17 @@ class Reconciler(Generic[M]):
 
     def contains(self, commit: str) -> bool:
         """Tell whether what is applied is this commit (or abbreviation of it) or a descendant of it."""
-        if self._snapshot is None:
+        return self._snapshot is not None and self._stands_on(commit, self._snapshot.revision.commit)
+
+    def _stands_on(self, commit: str, tip: str) -> bool:
+        """Tell whether a commit is in the chain of a tip; what is not here yet is not looked for down to the first."""
+        if len(commit) == len(tip) and not self._mirror.holds(commit):
             return False
-        return is_ancestor(self._objects, commit, self._snapshot.revision.commit)
+        return self._ancestry.holds(self._objects, commit, tip)
 
     def _held(self, candidate: Candidate) -> Candidate:
         """With LIVECFG_HOLD, the held revision in place of the tip once the tip is past it."""
-        if self._hold and is_ancestor(self._objects, self._hold, candidate.tip):
+        if self._hold and self._stands_on(self._hold, candidate.tip):
             return replace(candidate, tip=self._hold)
         return candidate
 

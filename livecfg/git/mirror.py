@@ -71,7 +71,7 @@ class Mirror:
         self.reports = Reports(self.folder / "processes")
         self._upstream = Upstream(source)
         self._edge = Edge(self.folder / "edge")
-        self._intake = Intake(source.limits, self._holds, self.objects.content, self._edge)
+        self._intake = Intake(source.limits, self.holds, self.objects.content, self._edge)
         self._unwritable = ""
         self._complaints = Complaints(self.folder)
         self._missed: set[str] = set()
@@ -248,8 +248,9 @@ class Mirror:
                 if moves == self._moves:  # else a newer tip was pushed while the remote was being asked
                     self._keep(found)
 
-    def _holds(self, name: str) -> bool:
-        return name in self._quarantine.objects or name in self._store
+    def holds(self, object_id: str) -> bool:
+        """Tell whether an object is here, in memory or on disk."""
+        return object_id in self._quarantine.objects or object_id in self._store
 
     def quarantined(self, object_id: str) -> Content | None:
         """An object that waits for promotion, or None."""

@@ -48,6 +48,10 @@ def config_of(id_length: int) -> bytes:
     return f"[core]\n{form}\tbare = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n{extension}".encode()
 
 
+def _is_id(name: str) -> bool:
+    return len(name) in {40, 64} and _HEX.issuperset(name)
+
+
 class Store:
     """Objects and the tip ref under one bare repository; `object_bytes` caps what is inflated for one read."""
 
@@ -69,12 +73,14 @@ class Store:
             MissingObjectError, CorruptObjectError: it is not there, or is not what its name says.
 
         """
-        if len(name) not in {40, 64} or not _HEX.issuperset(name):
+        if not _is_id(name):
             raise MissingObjectError(name)
         found = self._loose(name)
         return found if found is not None else self._packed(name)
 
     def __contains__(self, name: str) -> bool:
+        if not _is_id(name):
+            return False
         if self.loose_path(name).exists():
             return True
         with translating("looking for an object"):
@@ -219,7 +225,7 @@ class Store:
             text = (self.path / full_ref).read_bytes().decode("ascii", "replace").strip()
         except OSError:
             text = self._packed_ref(full_ref)
-        return text if len(text) in {40, 64} and _HEX.issuperset(text) else ""
+        return text if _is_id(text) else ""
 
     def _packed_ref(self, full_ref: str) -> str:
         try:

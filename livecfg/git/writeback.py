@@ -45,6 +45,10 @@ class WriteBack:
             notes = (*notes, f"the mirror cannot be written, a restart may not find this revision: {self._why}")
         return notes
 
+    def holds(self, object_id: str) -> bool:
+        """Tell whether an object is here."""
+        return self._mirror.holds(object_id)
+
     def fetch(self, since: str | None) -> Candidate | None:
         """Give the tip when it is not `since`; as `Mirror.fetch`."""
         return self._mirror.fetch(since)

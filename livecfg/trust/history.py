@@ -18,24 +18,36 @@ if TYPE_CHECKING:
     from livecfg.trust.verify import Trusted
 
 MAX_STEPS = 100_000
+_REMEMBERED = 16
 
 
-def is_ancestor(objects: Objects, commit: str, tip: str) -> bool:
-    """Tell whether `commit` (an id or at least 7 digits of one) is `tip` or stands on its first-parent chain."""
-    if len(commit) < 7:
+class Ancestry:
+    """Tells whether a commit is in the chain of a tip, again and again: where it was not found is not walked twice."""
+
+    def __init__(self) -> None:
+        self._lacking: dict[str, str] = {}
+
+    def holds(self, objects: Objects, commit: str, tip: str) -> bool:
+        """Tell whether `commit` (an id or at least 7 digits of one) is `tip` or stands on its first-parent chain."""
+        if len(commit) < 7:
+            return False
+        lacking, object_id = self._lacking.get(commit), tip
+        for _ in range(MAX_STEPS):
+            if object_id == lacking:
+                break
+            if object_id.startswith(commit):
+                return True
+            try:
+                parents = parse_commit(object_id, objects.read(object_id, "commit")).parents
+            except MissingObjectError:  # a shallow mirror: what is below may come
+                return False
+            if not parents:
+                break
+            object_id = parents[0]
+        if len(self._lacking) >= _REMEMBERED:
+            self._lacking.clear()
+        self._lacking[commit] = tip
         return False
-    object_id = tip
-    for _ in range(MAX_STEPS):
-        if object_id.startswith(commit):
-            return True
-        try:
-            parents = parse_commit(object_id, objects.read(object_id, "commit")).parents
-        except MissingObjectError:
-            return False
-        if not parents:
-            return False
-        object_id = parents[0]
-    return False
 
 
 def last_change(objects: Objects, tip: str, origin: Origin, start: Trusted | None = None) -> Origin:

@@ -197,6 +197,12 @@ def test_alternates_grafts_and_replace_refs_of_the_mirror_are_not_followed(
     assert mirror.objects.read(tip, "commit") == repo.raw(tip)
 
 
+@pytest.mark.parametrize("name", ["", "../../../../../../../../../../etc/passwd", "0" * 40, "../" * 13 + "x"], ids=range(4))
+def test_what_is_no_id_of_an_object_here_is_not_held(name: str, mirror: Mirror, repo: ConfigRepo) -> None:
+    assert mirror.holds(repo.tip())
+    assert not mirror.holds(name)
+
+
 # -- state files ---------------------------------------------------------------------------------------------------------
 
 

@@ -122,7 +122,7 @@ def test_new_commits_agree_with_git_on_random_histories(repo: ConfigRepo) -> Non
         with Mirror(repo.path / "each", GitSource(str(repo.remote_path), f"h{number}")) as mirror:
             mirror.fetch(None)
             for other in rng.sample(heads, 6):
-                if not mirror._holds(other):
+                if not mirror.holds(other):
                     continue
                 wanted = set(repo.git("rev-list", heads[number], f"^{other}").split())
                 found = [name for name, _ in new_commits(mirror.objects, other, heads[number], 1000)]

@@ -56,6 +56,9 @@ class MemoryMirror:
     def fetch(self, since: str | None) -> Candidate | None:
         return Candidate("main", self.tip, self.objects) if self.tip != since else None
 
+    def holds(self, object_id: str) -> bool:
+        return object_id in self.objects.objects
+
     def promote(self) -> None:
         pass
 

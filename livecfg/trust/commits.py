@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PERSON = re.compile(rb"([^\n\0<>]*<[^\n\0<>]*>) (\d{1,11}) [+-]\d{4}\Z")  # up to the year 5138: a date that can be shown
 _ORDER = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
-MAX_COMMIT_BYTES = 256 * 1024
+MAX_COMMIT_BYTES = 64 * 1024
 MAX_KEPT_COMMITS = 20_000
 
 
@@ -34,19 +34,24 @@ def read_commit(objects: Objects, commit_id: str) -> Commit:
 
 
 def parse_commit(object_id: str, raw: bytes) -> Commit:
-    """Split a commit; never raises: what is malformed is named in `flaw`."""
+    """Split a commit; never raises: what is malformed is named in `flaw`. Of one that is too large only the headers are kept."""
     head, blank, message = raw.partition(b"\n\n")
-    headers: list[tuple[bytes, bytes]] = []
-    payload: list[bytes] = []
     flaw = "" if blank and len(raw) <= MAX_COMMIT_BYTES else "it has no message part, or is too large"
+    if len(raw) > MAX_COMMIT_BYTES:  # a walk keeps the commits it looks at
+        head, message = head[:MAX_COMMIT_BYTES], b""
+    lines: list[list[bytes]] = []  # a header each, with the lines that go on with it
+    payload: list[bytes] = []
     for line in head.split(b"\n"):
-        if line.startswith(b" ") and headers:
-            headers[-1] = (headers[-1][0], headers[-1][1] + b"\n" + line[1:])
+        if line.startswith(b" ") and lines:
+            lines[-1].append(line[1:])
         else:
-            name, _, value = line.partition(b" ")
-            headers.append((name, value))
-        if not headers[-1][0].startswith(b"gpgsig"):
+            lines.append([line])
+        if not lines[-1][0].partition(b" ")[0].startswith(b"gpgsig"):
             payload.append(line)
+    headers: list[tuple[bytes, bytes]] = []
+    for first, *more in lines:
+        name, _, value = first.partition(b" ")
+        headers.append((name, b"\n".join((value, *more))))
     flaw = flaw or _flaw(headers, len(object_id))
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:

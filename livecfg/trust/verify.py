@@ -34,9 +34,10 @@ BACKWARDS_S, AHEAD_S = 600, 300
 
 @dataclass(frozen=True, slots=True)
 class WalkLimits:
-    """How many commits one walk may look at."""
+    """How many commits one walk may look at, and how many bytes they may have: all are kept until the last one is judged."""
 
     commits: int = 100_000
+    commit_bytes: int = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +163,16 @@ def _chain(candidate: Candidate, trusted: Trusted, limits: WalkLimits) -> list[C
     _check_format(trusted.root, candidate.tip)
     stop = trusted.good.commit if trusted.good is not None else trusted.root.anchor_commit
     chain: list[Commit] = []
-    object_id = candidate.tip
+    object_id, size = candidate.tip, 0
     while object_id != stop or (trusted.good is None and stop):
-        if len(chain) >= limits.commits:
-            message = f"more than {limits.commits:,} commits since the last good one"
+        if len(chain) >= limits.commits or size > limits.commit_bytes:
+            message = f"more than {limits.commits:,} commits, or {limits.commit_bytes:,} bytes of them, since the last good one"
             raise RefusedError(
                 Refusal(Code.WALK_LIMIT, message, commit=candidate.tip, advice="raise the limit or pin a newer anchor")
             )
-        commit = parse_commit(object_id, candidate.objects.read(object_id, "commit"))
+        raw = candidate.objects.read(object_id, "commit")
+        size += len(raw)
+        commit = parse_commit(object_id, raw)
         chain.append(commit)
         if object_id == stop:
             break

@@ -203,6 +203,13 @@ def attack_10_endless() -> bool:
     return walk(Candidate("main", tip, world.repo), world.repo.trusted(), NOW, WalkLimits(commits=2)).good is not None
 
 
+def attack_10_long_messages() -> bool:
+    world = World()
+    tip = world.on(world.on(by=BO, message="x" * 50_000), by=BO, files={BASE: b"a: 3\n"}, message="x" * 50_000)
+    limits = WalkLimits(commit_bytes=50_000)
+    return walk(Candidate("main", tip, world.repo), world.repo.trusted(), NOW, limits).good is not None
+
+
 def _freshness(world: World, good: Good, at: float) -> Freshness:
     found = policy.load_policy(world.repo, world.repo.tree(world.repo.files[world.first]))
     freshness = Freshness("refs/heads/main", 60.0, at)
@@ -614,7 +621,8 @@ ATTACKS: dict[str, Removed] = {
     ),
     "10 rollback": Removed(verify, "            if stop:\n", "            if False:\n", attack_10),
     "10 foxtrot merge": Removed(verify, "            if stop:\n", "            if False:\n", attack_10_foxtrot),
-    "10 endless history": Removed(verify, "if len(chain) >= limits.commits:", "if False:", attack_10_endless),
+    "10 endless history": Removed(verify, "if len(chain) >= limits.commits or ", "if ", attack_10_endless),
+    "10 endless messages": Removed(verify, " or size > limits.commit_bytes:", ":", attack_10_long_messages),
     "11 freeze": Removed(heartbeat, "<= self.max_staleness_s:", "<= self.max_staleness_s or True:", attack_11),
     "11 withheld": Removed(heartbeat, "if newest.position > good.position:", "if False:", attack_11_withheld),
     "12 another repository": Removed(rules, "if new.file.repo_id != self.root.repo_id:", "if False:", attack_12),

@@ -15,6 +15,7 @@ from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
 from livecfg.revision import Candidate
 from livecfg.trust import changes, paths, policy, rules
+from livecfg.trust.commits import MAX_COMMIT_BYTES, parse_commit
 from livecfg.trust.paths import matches
 from livecfg.trust.root import Trusted, TrustedRoot
 from livecfg.trust.tree import Entry, parse
@@ -284,6 +285,18 @@ def test_attack_23_a_dozen_trees_that_stand_for_a_trillion_files_stop_nobody(by:
     assert repo.good(bad) == first
     assert repo.good(healed) == healed
     assert time.process_time() - began < 30
+
+
+@pytest.mark.parametrize("size", [60_000, 8_000_000])
+def test_attack_23_a_header_of_endless_lines_is_read_in_no_time_and_not_kept(size: int) -> None:
+    repo, first = begin()
+    head = f"tree {repo.tree(repo.files[first])}\nparent {first}\nauthor a <a> 1 +0000\ncommitter a <a> {repo.clock} +0000\n"
+    began = time.process_time()
+    bad = parse_commit("1" * 40, head.encode() + b"x y\n" + b" z\n" * (size // 3) + b"\nx\n")
+    assert time.process_time() - began < 2
+    assert bad.flaw
+    assert bad.parents == (first,)
+    assert len(bad.payload) + len(bad.message) < 2 * MAX_COMMIT_BYTES
 
 
 def test_attack_23_a_commit_with_thousands_of_faults_is_told_with_a_hundred_of_them() -> None:

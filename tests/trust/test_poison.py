@@ -210,7 +210,7 @@ def test_attack_23_merges_of_merges_by_one_person_keep_nobody_busy(monkeypatch: 
         for _ in range(8):
             side = repo.commit(dict.fromkeys(many, b"a: %d\n" % (n + 2)), on=(side,), by=BO)
         tip = repo.merge(tip, side, dict.fromkeys(many, b"a: %d\n" % (n + 2)), by=BO)
-    monkeypatch.setattr(rules, "MAX_LOOKS", 1000)
+    monkeypatch.setattr(rules, "MAX_LOOKS", 800)
     found = list(judgements(Candidate("main", tip, repo), repo.trusted(), NOW))[-1]
     assert not found.authorised
     assert "too much was merged" in found.refusals[0].message

@@ -24,7 +24,7 @@ from livecfg.trust.history import Ancestry
 from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.suspension import suspends, where_it_began
-from livecfg.trust.tree import SplitObjects
+from livecfg.trust.tree import KeptTrees, SplitObjects
 from livecfg.trust.verify import Verification, resume, verify
 from livecfg.trust.windows import waiting
 
@@ -96,7 +96,8 @@ class Reconciler(Generic[M]):
     ) -> None:
         self._mirror = mirror
         self._ancestry = Ancestry()
-        self._objects: Objects = mirror.objects
+        self._kept = KeptTrees()
+        self._objects: Objects = SplitObjects(mirror.objects, self._kept)
         self._trusted = trusted
         self._scope = scope
         self._state = state
@@ -173,7 +174,8 @@ class Reconciler(Generic[M]):
         self.desired = Revision(candidate.ref, candidate.tip)
         if candidate.tip == self._refused[0]:
             raise RefusedError(*self._refused[1])
-        self._objects = SplitObjects(candidate.objects)  # for this round: all its steps look at the same few trees
+        # Commits are kept for this round, since all its steps look at the same few; trees are what the next round starts from.
+        self._objects = SplitObjects(candidate.objects, self._kept)
         candidate = replace(candidate, objects=self._objects)
         walk = verify(self._held(candidate), self._trusted, now)
         self._look_at_heartbeat(walk.trusted, now)
@@ -194,7 +196,7 @@ class Reconciler(Generic[M]):
             self._refused = (candidate.tip, walk.skipped + named)
             raise RefusedError(*self._refused[1]) from error
         finally:
-            self._objects = self._mirror.objects
+            self._objects = SplitObjects(self._mirror.objects, self._kept)
             self._remember()
         return walk.skipped
 

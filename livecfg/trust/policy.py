@@ -19,7 +19,7 @@ from livecfg.trust import openpgp
 from livecfg.trust.allowed_signers import Signers, parse_allowed_signers
 from livecfg.trust.keys import parse_key
 from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, Glob, is_root_path, matches
-from livecfg.trust.tree import entries, lookup
+from livecfg.trust.tree import lookup, read_tree
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
@@ -208,9 +208,9 @@ def load_policy(objects: Objects, tree: str) -> Policy:
             raise RefusedError(Refusal(Code.POLICY, message, path=path, advice="`livecfg init` writes one"))
         texts.append(objects.read(entry.id, "blob"))
     folder = lookup(objects, tree, openpgp.FOLDER.rstrip("/"))
-    files = entries(objects, folder.id) if folder is not None and folder.is_tree else {}
+    files = read_tree(objects, folder.id) if folder is not None and folder.is_tree else ()
     certificates = tuple(
-        (openpgp.FOLDER + name, objects.read(entry.id, "blob") if entry.is_file else b"") for name, entry in files.items()
+        (openpgp.FOLDER + name, objects.read(entry.id, "blob") if entry.is_file else b"") for name, entry in files
     )
     return _parse(texts[0], texts[1], certificates)
 

@@ -6,49 +6,25 @@ Trees are compared by their raw ids, so that the cost follows the change and not
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from livecfg.trust.rawtree import BLOB_MODE, TREE_MODE, Entry, RawTree, TreeFaultError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from livecfg.revision import Commit, Kind, Objects
 
-BLOB_MODE, TREE_MODE = "100644", "40000"
 MAX_DEPTH = 16
-MAX_KEPT_ENTRIES = 50_000
 MAX_CHANGES = 200_000
 """How many files and folders may differ from the last good commit: larger changes land in several commits."""
+_GENERATION_BYTES = 4 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")
 _RESERVED = frozenset({".", "..", ".git", ".gitmodules", "git~1"})
-
-
-class Entry(NamedTuple):
-    """One entry of a tree: its mode as Git writes it, and the id of what it names."""
-
-    mode: str
-    id: str
-
-    @property
-    def is_tree(self) -> bool:
-        """Whether it names another tree."""
-        return self.mode == TREE_MODE
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it names a plain file. Only those are read: what a link to another repository names is never there."""
-        return self.mode == BLOB_MODE
-
+_MANY_NAMES = 16
 
 Change = tuple[Entry | None, Entry | None]
 """Entry before and after; None where there was or is nothing."""
-
-
-class TreeFaultError(Exception):
-    """A tree that is malformed or breaks a rule; the text says which entry and why, `path` where, as far as that is known."""
-
-    def __init__(self, text: str, path: str = "") -> None:
-        self.path = path
-        super().__init__(text)
 
 
 def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
@@ -58,52 +34,67 @@ def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
         TreeFaultError: it is malformed, or a name stands twice.
 
     """
-    entries: dict[str, Entry] = {}
-    position, end = 0, len(raw)
-    while position < end:
-        space = raw.find(b" ", position, position + 7)
-        nul = raw.find(b"\0", space)
-        start, position = position, nul + 1 + id_bytes
-        if space < 0 or nul < 0 or position > end:
-            raise TreeFaultError("a malformed tree")
-        name = raw[space + 1 : nul].decode("utf-8", "surrogateescape")
-        if name in entries:
-            raise TreeFaultError(f"the name {name!r} stands twice in a tree")
-        entries[name] = Entry(raw[start:space].decode("latin-1"), raw[nul + 1 : position].hex())
-    return entries
+    return dict(RawTree.split(raw, id_bytes))
+
+
+class KeptTrees:
+    """Trees that were split, two generations of them: what one revision shares with the next, and no more memory than that."""
+
+    def __init__(self) -> None:
+        self._newer: dict[str, RawTree] = {}
+        self._older: dict[str, RawTree] = {}
+        self._bytes = 0
+
+    def get(self, tree_id: str) -> RawTree | None:
+        """Give a tree that is kept."""
+        found = self._newer.get(tree_id)
+        if found is None:
+            found = self._older.get(tree_id)
+            if found is not None:
+                self.keep(tree_id, found)
+        return found
+
+    def keep(self, tree_id: str, tree: RawTree) -> None:
+        """Keep a tree for a while."""
+        self._bytes += tree.weight_bytes
+        if self._bytes > _GENERATION_BYTES:
+            self._older, self._newer = self._newer, {}
+            self._bytes = tree.weight_bytes
+        self._newer[tree_id] = tree
 
 
 class SplitObjects:
-    """`Objects` that keep the trees and commits they have split: a walk looks at the same ones again and again."""
+    """`Objects` that keep the trees and commits they have split: a walk looks at the same ones again and again.
 
-    def __init__(self, objects: Objects) -> None:
+    The commits are kept for this walk; `trees` may outlive it.
+    """
+
+    def __init__(self, objects: Objects, trees: KeptTrees | None = None) -> None:
         self._objects = objects
+        self._trees = trees if trees is not None else KeptTrees()
         self.commits: dict[str, Commit] = {}
-        self._trees: dict[str, dict[str, Entry]] = {}
-        self._count = 0
 
     def read(self, object_id: str, kind: Kind) -> bytes:
         """Give the content of one object."""
         return self._objects.read(object_id, kind)
 
-    def entries(self, tree_id: str) -> dict[str, Entry]:
-        """Give the entries of one tree."""
+    def tree(self, tree_id: str, like: RawTree | None = None) -> RawTree:
+        """Give one tree, split."""
         found = self._trees.get(tree_id)
         if found is None:
-            found = entries(self._objects, tree_id)
-            self._count += len(found)
-            if self._count > MAX_KEPT_ENTRIES:
-                self._trees.clear()
-                self._count = len(found)
-            self._trees[tree_id] = found
+            found = _split(self._objects, tree_id, like)
+            self._trees.keep(tree_id, found)
         return found
 
 
-def entries(objects: Objects, tree_id: str) -> dict[str, Entry]:
-    """Read and split one tree."""
-    if isinstance(objects, SplitObjects):
-        return objects.entries(tree_id)
-    return parse(objects.read(tree_id, "tree"), len(tree_id) // 2)
+def _split(objects: Objects, tree_id: str, like: RawTree | None) -> RawTree:
+    raw, id_bytes = objects.read(tree_id, "tree"), len(tree_id) // 2
+    return RawTree.split(raw, id_bytes) if like is None else like.follow(raw)
+
+
+def read_tree(objects: Objects, tree_id: str, like: RawTree | None = None) -> RawTree:
+    """Read and split one tree; the less it differs from `like`, which may be any other, the faster."""
+    return objects.tree(tree_id, like) if isinstance(objects, SplitObjects) else _split(objects, tree_id, like)
 
 
 def lookup(objects: Objects, tree_id: str, path: str) -> Entry | None:
@@ -112,7 +103,7 @@ def lookup(objects: Objects, tree_id: str, path: str) -> Entry | None:
     for name in path.split("/"):
         if entry is None or not entry.is_tree:
             return None
-        entry = entries(objects, entry.id).get(name)
+        entry = read_tree(objects, entry.id).get(name)
     return entry
 
 
@@ -125,7 +116,7 @@ def walk(objects: Objects, tree_id: str, prefix: str = "") -> Iterator[tuple[str
     """
     if prefix.count("/") > MAX_DEPTH:
         raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
-    for name, entry in entries(objects, tree_id).items():
+    for name, entry in read_tree(objects, tree_id):
         if entry.is_tree:
             yield from walk(objects, entry.id, f"{prefix}{name}/")
         else:
@@ -162,11 +153,12 @@ class _Differ:
             return {}
         if prefix.count("/") > MAX_DEPTH:
             raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
-        before = entries(self._objects, old) if old else {}
-        after = entries(self._objects, new) if new else {}
+        before = read_tree(self._objects, old) if old else None
+        after = read_tree(self._objects, new, before) if new else None
+        gone, come = _apart(before, after)
         changes: dict[str, Change] = {}
-        for name in sorted(before.keys() | after.keys()):
-            was, now = before.get(name), after.get(name)
+        for name in sorted(gone.keys() | come.keys()):
+            was, now = gone.get(name), come.get(name)
             if was != now:
                 self._left -= 1
                 if self._left < 0:
@@ -189,6 +181,14 @@ class _Differ:
         return changes
 
 
+def _apart(old: RawTree | None, new: RawTree | None) -> tuple[dict[str, Entry], dict[str, Entry]]:
+    """The entries of each of two trees, without most of those that are the same in both."""
+    if old is None or new is None:
+        return dict(old or ()), dict(new or ())
+    here, there = old.beside(new)
+    return dict(map(old.__getitem__, here)), dict(map(new.__getitem__, there))
+
+
 def check(objects: Objects, tree_id: str, known: str | None, prefix: str = "") -> None:
     """Check the hygiene of every tree that `known` (already checked) lacks: modes, names, order, depth, case-fold twins.
 
@@ -200,24 +200,47 @@ def check(objects: Objects, tree_id: str, known: str | None, prefix: str = "") -
         return
     if prefix.count("/") >= MAX_DEPTH:
         raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
-    found = entries(objects, tree_id)
-    before = entries(objects, known) if known else {}
-    _check_names(found, prefix)
-    for name, entry in found.items():
+    found = read_tree(objects, tree_id)
+    before = read_tree(objects, known) if known else None
+    gone, come = _apart(before, found)
+    if not (found.is_clean or (before is not None and before.is_clean and _stays_clean(found, gone, come))):
+        _check_names(found, prefix)
+    found.is_clean = True
+    for name, entry in come.items():
         if entry.is_tree:
-            was = before.get(name)
+            was = gone.get(name)
             check(objects, entry.id, was.id if was is not None and was.is_tree else None, f"{prefix}{name}/")
 
 
-def _check_names(found: Mapping[str, Entry], prefix: str) -> None:
+def _stays_clean(tree: RawTree, gone: Mapping[str, Entry], come: Mapping[str, Entry]) -> bool:
+    """Whether a tree keeps the rules since one that does differs from it by these entries only; False: look at all of them."""
+    if not tree.is_canonical or any(_why_not(name, entry) for name, entry in come.items()):
+        return False
+    folded = {name.casefold() for name in come}
+    added = folded - {name.casefold() for name in gone}
+    if len(folded) < len(come) or len(added) > _MANY_NAMES:
+        return False
+    lowered = tree.raw.lower() if added else b""
+    # Each stands there once as itself. Another hit may lie within an id, or be a twin.
+    return all(lowered.count(b" %s\0" % name.encode()) == 1 for name in added)
+
+
+def _why_not(name: str, entry: Entry) -> str:
+    """Say which rule an entry by itself breaks."""
+    if entry.mode not in {BLOB_MODE, TREE_MODE}:
+        return f"mode {entry.mode}; only plain files (100644) and folders (40000) may be here"
+    if not _NAME.match(name) or name.casefold() in _RESERVED:
+        return "expected a name of [A-Za-z0-9._@+-], at most 128 characters, and not one of Git's own"
+    return ""
+
+
+def _check_names(tree: RawTree, prefix: str) -> None:
     folded: set[str] = set()
     order = ""
-    for name, entry in found.items():
+    for name, entry in tree:
         path = prefix + name
-        if entry.mode not in {BLOB_MODE, TREE_MODE}:
-            raise TreeFaultError(f"{path}: mode {entry.mode}; only plain files (100644) and folders (40000) may be here", path)
-        if not _NAME.match(name) or name.casefold() in _RESERVED:
-            why = "expected a name of [A-Za-z0-9._@+-], at most 128 characters, and not one of Git's own"
+        why = _why_not(name, entry)
+        if why:
             raise TreeFaultError(f"{path}: {why}", path)
         if name.casefold() in folded:
             raise TreeFaultError(f"{path}: differs from another name only in upper and lower case", path)
@@ -226,3 +249,21 @@ def _check_names(found: Mapping[str, Entry], prefix: str) -> None:
         if key <= order:
             raise TreeFaultError(f"{path}: the tree is not in canonical order", path)
         order = key
+
+
+__all__ = [
+    "BLOB_MODE",
+    "MAX_DEPTH",
+    "TREE_MODE",
+    "Change",
+    "Entry",
+    "KeptTrees",
+    "SplitObjects",
+    "TreeFaultError",
+    "check",
+    "diff",
+    "lookup",
+    "parse",
+    "read_tree",
+    "walk",
+]

@@ -657,7 +657,11 @@ ATTACKS: dict[str, Removed] = {
     "17 .git": Removed(tree, "name.casefold() in _RESERVED", "False", lambda: _tree("config/.GIT/config")),
     "17 Unicode tricks": Removed(tree, "not _NAME.match(name) or ", "", lambda: _tree("config/b\u0430se.yaml")),
     "17 case-fold twins": Removed(tree, "if name.casefold() in folded:", "if False:", lambda: _tree("config/a/BASE.yaml")),
+    "17 a twin of what stays": Removed(
+        tree, "== 1 for name in added)", ">= 1 for name in added)", lambda: _tree("config/a/BASE.yaml")
+    ),
     "17 order": Removed(tree, "if key <= order:", "if False:", attack_17_order),
+    "17 order of what stays": Removed(tree, "not tree.is_canonical or ", "", attack_17_order),
     "17 depth": Removed(
         tree,
         'if prefix.count("/") >= MAX_DEPTH:',

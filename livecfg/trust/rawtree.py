@@ -1,0 +1,223 @@
+"""RawTree: one raw Git tree and where its entries begin. An entry is made only when somebody asks for it.
+
+A tree is split once, by one regular expression. A tree that follows a known one is split only where the two differ: the bytes
+that both begin and end with are found by halving. Nothing is concluded from what bytes look like, since an id may look like
+anything: each beginning was reached entry by entry from the beginning of the tree, or of a tree that is the same up to there,
+and splitting meets the old tree again only at one of its own beginnings from which on all bytes are the same.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BLOB_MODE, TREE_MODE = "100644", "40000"
+_FOLDER = b"40000"
+# What is no entry takes all that is left: one failure, and no second try further on.
+_ENTRY = {n: re.compile(rb"(([^ ]{0,6}) ([^\0]*+)\0.{%d})|.+" % n, re.DOTALL) for n in (20, 32)}
+_OVERHEAD_BYTES = 400
+
+
+class Entry(NamedTuple):
+    """One entry of a tree: its mode as Git writes it, and the id of what it names."""
+
+    mode: str
+    id: str
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether it names another tree."""
+        return self.mode == TREE_MODE
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it names a plain file. Only those are read: what a link to another repository names is never there."""
+        return self.mode == BLOB_MODE
+
+
+class TreeFaultError(Exception):
+    """A tree that is malformed or breaks a rule; the text says which entry and why, `path` where, as far as that is known."""
+
+    def __init__(self, text: str, path: str = "") -> None:
+        self.path = path
+        super().__init__(text)
+
+
+class RawTree:
+    """A tree whose entries are known to be whole and of different names; `is_clean` once somebody has checked more (tree.py)."""
+
+    __slots__ = ("_by_name", "_id_bytes", "_starts", "is_clean", "raw")
+
+    def __init__(self, raw: bytes, id_bytes: int, starts: array[int], by_name: dict[bytes, int] | None) -> None:
+        self.raw = raw
+        self.is_clean = False
+        self._id_bytes = id_bytes
+        self._starts = starts  # and the end of the last entry
+        self._by_name = by_name  # None where the order of the entries says it
+
+    @classmethod
+    def split(cls, raw: bytes, id_bytes: int) -> RawTree:
+        """Split a whole tree.
+
+        Raises:
+            TreeFaultError: it is malformed, or a name stands twice.
+
+        """
+        found = _ENTRY[id_bytes].findall(raw)
+        starts = array("I", accumulate((len(entry) for entry, _, _ in found), initial=0))
+        if starts[-1] != len(raw):
+            raise TreeFaultError("a malformed tree")
+        by_name: dict[bytes, int] = {}
+        for index, (_, _, name) in enumerate(found):
+            if by_name.setdefault(name, index) != index:
+                raise TreeFaultError(f"the name {name.decode('utf-8', 'surrogateescape')!r} stands twice in a tree")
+        return cls(raw, id_bytes, starts, None if _rises(_key(mode, name) for _, mode, name in found) else by_name)
+
+    def follow(self, raw: bytes) -> RawTree:
+        """Split a tree that is mostly this one; the same as `split`, whatever the two have in common.
+
+        Raises:
+            TreeFaultError: it is malformed, or a name stands twice.
+
+        """
+        found = self._spliced(raw) if self.is_canonical else None
+        return found if found is not None else RawTree.split(raw, self._id_bytes)
+
+    def _spliced(self, raw: bytes) -> RawTree | None:
+        """The split of a tree with the places that this one has; None unless it is whole, of different names and in order."""
+        parts = self._resplit(raw)
+        if parts is None:
+            return None
+        first, last, middle = parts
+        shift = len(raw) - len(self.raw)
+        starts = self._starts
+        if shift or middle != starts[first:last]:
+            rest = starts[last:]
+            starts = starts[:first] + middle + (array("I", [start + shift for start in rest]) if shift else rest)
+        new = RawTree(raw, self._id_bytes, starts, None)
+        names = [new._name(index) for index in range(first, first + len(middle))]
+        places = [self._index(name) for name in names]
+        if len(set(names)) < len(names) or any(at is not None and not first <= at < last for at in places):
+            return None
+        around = range(max(first - 1, 0), min(first + len(middle) + 1, len(new)))
+        return new if _rises(map(new._key_at, around)) else None
+
+    def _resplit(self, raw: bytes) -> tuple[int, int, array[int]] | None:
+        """Which entries of this tree `raw` does not have in their place: from, up to; and where those in their place begin."""
+        same = _common_beginning(raw, self.raw)
+        first = bisect_right(self._starts, same) - 1
+        position = self._starts[first]
+        tail = _common_end(raw, self.raw, min(len(raw), len(self.raw)) - position)
+        middle = array("I")
+        while True:
+            left = len(raw) - position
+            if left <= tail:
+                last = bisect_left(self._starts, len(self.raw) - left)
+                if self._starts[last] == len(self.raw) - left:
+                    return first, last, middle
+            entry = _ENTRY[self._id_bytes].match(raw, position)
+            if entry is None or not entry[1]:
+                return None
+            middle.append(position)
+            position = entry.end()
+
+    def beside(self, new: RawTree) -> tuple[range, range]:
+        """Give the places, here and in another tree, that are not among the whole entries with which both begin and end."""
+        first = bisect_right(self._starts, _common_beginning(self.raw, new.raw)) - 1
+        tail = _common_end(self.raw, new.raw, min(len(self.raw), len(new.raw)) - self._starts[first])
+        here, there = bisect_left(self._starts, len(self.raw) - tail), bisect_left(new._starts, len(new.raw) - tail)
+        # What both end with may begin inside an entry of one of them: go on to where an entry of both begins.
+        while (more := (len(self.raw) - self._starts[here]) - (len(new.raw) - new._starts[there])) != 0:
+            here, there = (here + 1, there) if more > 0 else (here, there + 1)
+        return range(first, here), range(first, there)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether the entries stand in Git's order: by name, those of folders with a `/` behind."""
+        return self._by_name is None
+
+    @property
+    def weight_bytes(self) -> int:
+        """About how much memory it holds."""
+        return len(self.raw) + 4 * len(self._starts) + _OVERHEAD_BYTES + (100 * len(self._by_name) if self._by_name else 0)
+
+    def __getitem__(self, index: int) -> tuple[str, Entry]:
+        """Name and entry at a place."""
+        start, end = self._starts[index], self._starts[index + 1]
+        space, nul = self.raw.find(b" ", start), end - self._id_bytes - 1
+        name = self.raw[space + 1 : nul].decode("utf-8", "surrogateescape")
+        return name, Entry(self.raw[start:space].decode("latin-1"), self.raw[nul + 1 : end].hex())
+
+    def __iter__(self) -> Iterator[tuple[str, Entry]]:
+        """Name and entry of all, in order."""
+        return map(self.__getitem__, range(len(self)))
+
+    def get(self, name: str) -> Entry | None:
+        """Give the entry of a name."""
+        index = self._index(name.encode("utf-8", "surrogateescape"))
+        return None if index is None else self[index][1]
+
+    def _index(self, name: bytes) -> int | None:
+        if self._by_name is not None:
+            return self._by_name.get(name)
+        places = range(len(self))
+        at = bisect_left(places, name, key=self._key_at)
+        if at < len(self) and self._name(at) == name:
+            return at
+        at = bisect_left(places, name + b"/", at, key=self._key_at)
+        return at if at < len(self) and self._name(at) == name else None
+
+    def _name(self, index: int) -> bytes:
+        start = self.raw.find(b" ", self._starts[index]) + 1
+        return self.raw[start : self._starts[index + 1] - self._id_bytes - 1]
+
+    def _key_at(self, index: int) -> bytes:
+        start = self._starts[index]
+        space = self.raw.find(b" ", start)
+        return _key(self.raw[start:space], self.raw[space + 1 : self._starts[index + 1] - self._id_bytes - 1])
+
+
+def _key(mode: bytes, name: bytes) -> bytes:
+    """What Git orders the entries of a tree by."""
+    return name + b"/" if mode == _FOLDER else name
+
+
+def _rises(keys: Iterable[bytes]) -> bool:
+    last = b""
+    for key in keys:
+        if key <= last:
+            return False
+        last = key
+    return True
+
+
+def _common_beginning(one: bytes, other: bytes) -> int:
+    """How many bytes both begin with alike, by halving: each comparison is one call into C and copies nothing."""
+    view = memoryview(other)
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one.startswith(view[low:middle], low) else (low, middle - 1)
+    return low
+
+
+def _common_end(one: bytes, other: bytes, most: int) -> int:
+    """How many bytes, up to `most`, both end with alike."""
+    view = memoryview(other)
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        alike = one.startswith(view[len(other) - middle : len(other) - low], len(one) - middle)
+        low, high = (middle, high) if alike else (low, middle - 1)
+    return low

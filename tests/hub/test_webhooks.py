@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 import json
+import random
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from livecfg import follower
 from livecfg.hub.link import HubLink
 from tests.hub.test_hub import BASE, Hub, live_config, set_timeout, wait_until
 from tests.simulator import ConfigRepo, GitHttpServer, closed_port
@@ -198,3 +201,31 @@ def test_a_fleet_on_hub_streams_asks_the_git_host_for_nothing(
             wait_until(lambda commit=commit: all(commit == tips[-1] for tips in seen), 60)
         asked = len(server.requests) - before
     assert asked < len(seen), server.requests[before:]  # the hub's own questions, and its polls on a slow machine
+
+
+class First(random.Random):
+    """Gives the lowest number there is, always."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+def test_a_hub_that_goes_away_does_not_send_its_fleet_to_the_git_host_at_once(
+    repo: ConfigRepo, server: GitHttpServer, hub: HookedHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each host's next question is due within one interval of the end, at a moment drawn by lot: here, the last of them."""
+    monkeypatch.setattr(follower, "_random", First())
+    poll_s, url = 10.0, server.url(repo.remote_path)
+    with ExitStack() as stack:
+        lives = [stack.enter_context(live_config(repo, url, tmp_path / name, hub.address, poll_s)) for name in "abc"]
+        wait_until(lambda: all(live.status.hub == "streaming" for live in lives))
+        asked_at = time.monotonic()
+        wait_until(lambda: time.monotonic() > asked_at + poll_s, 30)  # by the clock of a host without a stream, each is due
+        hub.stop(signal.SIGKILL)
+        before = len(server.requests)
+        gone_at = time.monotonic()
+        wait_until(lambda: time.monotonic() > gone_at + poll_s / 2, 30)
+        assert len(server.requests) == before
+        commit = set_timeout(repo, 8)
+        for live in lives:
+            assert live.wait_for(commit, 30).config.timeout_ms == 8

@@ -80,9 +80,11 @@ def test_a_uvloop_process_that_spawns_subprocesses_keeps_switching(site: Site) -
     eventually(lambda: [r for r in site.reports("uvloop.json") if r["number"] == r["flag"] == 3], 30, site.logs)
 
 
-def test_a_forked_multiprocessing_child_and_its_own_child_keep_switching(site: Site) -> None:
-    site.run(sys.executable, "-m", "tests.e2e.apps.forker", log="fork.log")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_multiprocessing_child_and_its_own_child_keep_switching(method: str, site: Site) -> None:
+    site.run(sys.executable, "-m", "tests.e2e.apps.forker", method, log="fork.log")
     names = ("fork-parent.json", "fork-child.json", "fork-grandchild.json")
+    eventually(lambda: all(map(site.reports, names)), 90, site.logs)  # spawned ones import everything anew, one after the other
     for number in range(1, 4):
         commit = site.repo.publish(numbered(number))
 
@@ -119,7 +121,7 @@ def test_with_git_and_hub_gone_every_process_restarts_serves_the_last_verified_r
     again = site.web(workers=4, **gone)
     _celery(site, **gone)
     site.run(sys.executable, "-m", "tests.e2e.apps.spawner", log="uvloop.log", **gone)
-    site.run(sys.executable, "-m", "tests.e2e.apps.forker", log="fork.log", **gone)
+    site.run(sys.executable, "-m", "tests.e2e.apps.forker", "fork", log="fork.log", **gone)
     answers = again.all_workers(lambda a: a["condition"] == "STALE")
     assert {(a["commit"], a["number"], a["flag"]) for a in answers.values()} == {(second, 2, 2)}
     assert all("no answer" in a["reason"] for a in answers.values()), answers

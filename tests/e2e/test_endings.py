@@ -137,3 +137,48 @@ def test_in_a_loop_that_runs_already_everything_works_as_in_a_notebook(site: Sit
         return seen
 
     assert asyncio.run(asyncio.wait_for(cells(), 60)) == [(0, 1)]
+
+
+INTERRUPTED = """
+import json, signal, sys, threading
+from livecfg import FetchError
+from tests.e2e.apps.settings import live
+
+def interrupted(cell):
+    threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+    try:
+        cell()
+    except KeyboardInterrupt:
+        return True
+    except FetchError:
+        return False
+
+said = [interrupted(lambda: live.current), interrupted(lambda: live.current)]
+print(json.dumps(said), flush=True)
+sys.stdin.readline()
+live.start()
+said = [live.current.config.number, interrupted(lambda: live.wait_for("0" * 40, 30)), live.current.config.number]
+print(json.dumps(said), flush=True)
+commit = sys.stdin.readline().strip()
+print(json.dumps(live.wait_for(commit, 30).config.number), flush=True)
+"""
+
+
+def test_a_cell_that_is_interrupted_while_it_waits_can_be_run_again(site: Site) -> None:
+    """As a notebook's "interrupt": the wait ends at once, and the handle goes on as if nobody had waited."""
+    address = site.path / "moved.git"  # not there yet: the first read waits
+    environ = site.environment(E2E_URL=f"file://{address}")
+    command = [sys.executable, "-c", INTERRUPTED]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as cell:
+        assert cell.stdin is not None
+        assert cell.stdout is not None
+        assert json.loads(cell.stdout.readline() or "null") == [True, True]
+        address.symlink_to(site.repo.remote_path)
+        print(file=cell.stdin, flush=True)
+        assert json.loads(cell.stdout.readline() or "null") == [0, True, 0]
+        print(site.repo.publish(numbered(4)), file=cell.stdin, flush=True)
+        assert json.loads(cell.stdout.readline() or "null") == 4
+        _, stderr = cell.communicate(timeout=30)
+    assert (cell.returncode, "Traceback" in stderr) == (0, False), stderr

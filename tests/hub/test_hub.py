@@ -18,6 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 from livecfg import Condition, GitSource, LiveConfig, Snapshot
+from livecfg.hub import wire
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.access import ANYBODY, Credential
 from livecfg.hub.fleet import Fleet, Host
@@ -239,6 +240,22 @@ def test_what_the_hub_brings_costs_no_question_to_git(repo: ConfigRepo, tmp_path
             wait_until(lambda path=stored, wanted=tip: path.read_text().strip() == wanted)  # type: ignore[misc]
         threading.Event().wait(0.5)  # time to notice the last change of the mirror
         assert server.requests[before:] == []
+
+
+def test_what_is_too_large_for_an_offer_is_had_from_the_hub_and_not_from_git(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
+    with (
+        GitHttpServer(repo.path) as server,
+        live_config(repo, server.url(repo.remote_path), tmp_path / "a", hub.address) as live,
+    ):
+        assert live.current.config.timeout_ms == 1
+        wait_until(lambda: live.status.hub == "streaming")
+        live.wait_for(set_timeout(repo, 4), 30)  # all that a start asks of Git has been asked
+        before = len(server.requests)
+        large = os.urandom(wire.INLINE_PACK_BYTES * 5 // 4).hex()  # half of it when it is packed
+        commit = repo.publish({BASE: "timeout_ms: 5\n", "models/large.txt": large})
+        assert live.wait_for(commit, 30).config.timeout_ms == 5
+        assert server.requests[before:] == []
+        wait_until(lambda: len(repo.git("rev-parse", commit, at=next((tmp_path / "a").glob("*/mirror.git")))) > 0)
 
 
 def git_pack(repo: ConfigRepo, tip: str, have: str) -> bytes:

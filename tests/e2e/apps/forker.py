@@ -1,11 +1,14 @@
-"""A multiprocessing child made by fork, and a child of that child, after the parent has read."""
+"""A multiprocessing child, made as the first argument says, and a child of that child, after the parent has read."""
 
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
 
 from tests.e2e.apps.settings import live, tell
+
+METHOD = sys.argv[1]  # fork, spawn, forkserver
 
 
 def follow(name: str) -> None:
@@ -17,13 +20,13 @@ def follow(name: str) -> None:
 
 def child() -> None:
     tell("fork-child-0.json")
-    grandchild = multiprocessing.get_context("fork").Process(target=follow, args=("fork-grandchild.json",), daemon=True)
+    grandchild = multiprocessing.get_context(METHOD).Process(target=follow, args=("fork-grandchild.json",), daemon=True)
     grandchild.start()
     follow("fork-child.json")
 
 
 if __name__ == "__main__":
     live.start()
-    process = multiprocessing.get_context("fork").Process(target=child)
+    process = multiprocessing.get_context(METHOD).Process(target=child)
     process.start()
     follow("fork-parent.json")

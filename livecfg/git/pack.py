@@ -258,13 +258,18 @@ def write_pack(entries: Iterable[Entry], id_length: int = 40, level: int = -1) -
     for entry in listed:
         number = REF_DELTA if entry.delta_on else NUMBERS[entry.kind]
         head = _packed_header(number, len(entry.content)) + bytes.fromhex(entry.delta_on)
-        body = head + zlib.compress(entry.content, level)
+        body = head + deflate(entry.content, level)
         index.append((bytes.fromhex(entry.name), position, zlib.crc32(body)))
         parts.append(body)
         position += len(body)
     whole = b"".join(parts)
     digest = hashlib.sha256(whole) if id_length == 64 else hashlib.sha1(whole, usedforsecurity=False)
     return whole + digest.digest(), index
+
+
+def deflate(content: bytes, level: int) -> bytes:
+    """Compress with a window no larger than the content: the tables of a full one cost four times as much as a small object."""
+    return zlib.compress(content, level, max(9, min(15, len(content).bit_length())))
 
 
 def _packed_header(number: int, size: int) -> bytes:

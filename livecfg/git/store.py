@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
@@ -22,7 +23,7 @@ from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git.diskpack import DamagedPackError, DiskPack
 from livecfg.git.faults import explain, translating
 from livecfg.git.graph import bottom_up
-from livecfg.git.pack import KINDS, Entry, object_id, write_pack
+from livecfg.git.pack import KINDS, Entry, deflate, object_id, write_pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ LOOSE_MOST = 64
 """Up to so many new objects are written one by one; more go into a pack."""
 
 _GONE_MOST = 16
+_TICK_NS = 1_000_000_000
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -62,6 +64,8 @@ class Store:
         self._others: list[Store] | None = None
         self._packs: dict[Path, DiskPack] = {}
         self._gone: list[DiskPack] = []  # another thread may be reading from them: closed later
+        self._listed_ns = -1
+        """When the folder of packs last changed, of those changes whose packs are open."""
         self._lock = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------------------------------
@@ -81,7 +85,7 @@ class Store:
     def __contains__(self, name: str) -> bool:
         if not _is_id(name):
             return False
-        if self.loose_path(name).exists():
+        if os.access(f"{self.path}/objects/{name[:2]}/{name[2:]}", os.F_OK):  # some twelve times per revision
             return True
         with translating("looking for an object"):
             return self._find(name) is not None
@@ -138,6 +142,11 @@ class Store:
         """Open packs that have come, close those that have gone."""
         folder = self.path / "objects" / "pack"
         with self._lock:
+            changed_ns = _changed_ns(folder)
+            if changed_ns == self._listed_ns:
+                return []
+            # Another pack may come within the same tick of the clock: only a change that is over is remembered.
+            self._listed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
             try:
                 there = {folder / name for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208 - on every miss
             except (FileNotFoundError, NotADirectoryError):
@@ -243,7 +252,7 @@ class Store:
         """Close every pack; the next read opens them anew."""
         with self._lock:
             packs, self._packs = [*self._packs.values(), *self._gone], {}
-            self._gone = []
+            self._gone, self._listed_ns = [], -1
         for pack in packs:
             pack.close()
         for other in self._others or ():
@@ -316,6 +325,14 @@ class Store:
         write_file(self.path / TIP, f"{name}\n".encode(), beside=f"../../incoming-{secrets.token_hex(6)}")
 
 
+def _changed_ns(folder: Path) -> int:
+    """When something was put into a folder or taken out of it; 0 where there is none."""
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 - on every miss
+    except OSError:
+        return 0
+
+
 def _index_of(pack: bytes, offsets: Mapping[str, int]) -> list[tuple[bytes, int, int]]:
     """Index entries of a pack as it came from the wire: an entry ends where the next one begins."""
     ordered = sorted(offsets.items(), key=lambda item: item[1])
@@ -326,7 +343,7 @@ def _index_of(pack: bytes, offsets: Mapping[str, int]) -> list[tuple[bytes, int,
 
 def _loose(kind: str, content: bytes) -> bytes:
     """The bytes of a loose object's file."""
-    return zlib.compress(b"%s %d\0" % (kind.encode(), len(content)) + content, 1)
+    return deflate(b"%s %d\0" % (kind.encode(), len(content)) + content, 1)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> int:

@@ -40,8 +40,9 @@ class Complaints:
     def take(self, mark: str) -> bool:
         """Take a mark away; False where there is none."""
         found = self.has(mark)
-        with suppress(OSError):
-            (self._folder / mark).unlink(missing_ok=True)
+        if found:
+            with suppress(OSError):
+                (self._folder / mark).unlink(missing_ok=True)
         return found
 
     def tell(self, what: str) -> None:

@@ -194,11 +194,18 @@ class Mirror:
             except FetchError:
                 if not self._take_offer(since):
                     raise
+            finally:
+                self._evict_strangers()
         elif self.is_alone():
             self._download()  # stays in memory: the lock, and the disk, are still the other's
         elif not self.tip():
             raise FetchError("the process that fetches for this host has brought nothing yet")
         return self.candidate(since)
+
+    def _evict_strangers(self) -> None:
+        """Take away what does not belong into the mirror; where something is new that goes first, and `promote` does this."""
+        if not self._quarantine.tip:
+            self._complaints.evict_strangers(len(self._store.tip()))  # not of one that is just being made
 
     def is_alone(self) -> bool:
         """Tell whether this process must ask although another fetches: that one is stopped, or not yet as far as this one."""
@@ -303,6 +310,7 @@ class Mirror:
                     self._store.add(kept.objects, kept.pack, kept.offsets)
                 self._edge.write()
                 self._store.set_tip(kept.tip)
+            self._complaints.evict_strangers(len(kept.tip))
             with self._lock:
                 self._quarantine = self._quarantine.without(kept)
             self._maintenance.start_when_due()
@@ -340,7 +348,6 @@ class Mirror:
         """Re-clone when a process of this host has met a corrupt object, or missed one that the tip reaches."""
         if self._unwritable:
             return  # nothing on disk is used, and the folder may not even be looked into
-        self._complaints.evict_strangers(len(self._store.tip()))  # not of one that is just being made
         if self._complaints.take(SUSPECT) and packing.is_incomplete(self.objects, self.tip()):
             self._complaints.leave(DAMAGED)
         if self._complaints.has(DAMAGED):

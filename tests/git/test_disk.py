@@ -280,9 +280,23 @@ def test_a_mirror_that_is_just_being_made_holds_nothing_strange(repo: ConfigRepo
     with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
         mirror.fetch(None)
         (mirror.folder / "mirror.git").mkdir()  # the thread that writes has begun, and the next fetch does not wait for it
-        mirror._repair()
+        mirror._evict_strangers()
         assert mirror.notes == ()
         mirror.promote()
         (mirror.folder / "mirror.git" / "hooks").mkdir()
-        mirror._repair()
+        mirror.fetch(None)
         assert "hooks" in mirror.notes[0]
+
+
+def test_what_a_stranger_left_goes_with_the_next_revision_behind_it(repo: ConfigRepo, home: Path) -> None:
+    with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+        mirror.fetch(None)
+        mirror.promote()
+        (mirror.folder / "mirror.git" / "hooks").mkdir()
+        tip = repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+        candidate = mirror.fetch(None)
+        assert candidate is not None
+        assert (candidate.tip, mirror.notes) == (tip, ())
+        mirror.promote()
+        assert "hooks" in mirror.notes[0]
+        assert not (mirror.folder / "mirror.git" / "hooks").exists()

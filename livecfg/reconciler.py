@@ -178,8 +178,9 @@ class Reconciler(Generic[M]):
         self._objects = SplitObjects(candidate.objects, self._kept)
         candidate = replace(candidate, objects=self._objects)
         walk = verify(self._held(candidate), self._trusted, now)
-        self._look_at_heartbeat(walk.trusted, now)
+        seen = walk.trusted
         if self._strict:
+            self._look_at_heartbeat(seen, now)
             walk = self._attested(walk, candidate, now)
         try:
             walk = self._before_suspension(walk, candidate, now)
@@ -198,6 +199,8 @@ class Reconciler(Generic[M]):
         finally:
             self._objects = SplitObjects(self._mirror.objects, self._kept)
             self._remember()
+            if not self._strict:  # it raises alarms, no more, so the revision need not wait for it
+                self._look_at_heartbeat(seen, now)
         return walk.skipped
 
     def _look_at_heartbeat(self, trusted: Trusted, now: float) -> None:

@@ -105,18 +105,20 @@ def text(value: object) -> str:
 def clean(message: Message) -> None:
     """Make every text in a message printable and short, in place: whoever sent it is not trusted."""
     for descriptor, value in message.ListFields():
-        if descriptor.type == descriptor.TYPE_MESSAGE and descriptor.name != "labels":
-            for inner in value if descriptor.is_repeated else [value]:
-                clean(inner)
-        elif descriptor.type == descriptor.TYPE_STRING:
-            if descriptor.is_repeated:
-                value[:] = [text(item) for item in value[:_REFUSALS]]
-            else:
-                setattr(message, descriptor.name, text(value))
+        if isinstance(value, str):
+            if (made := text(value)) != value:
+                setattr(message, descriptor.name, made)
+        elif isinstance(value, (int, float, bytes)):
+            continue
         elif descriptor.name == "labels":
             for key in list(value):
                 label = value.pop(key)
                 value[text(key)] = text(label)
+        elif descriptor.type == descriptor.TYPE_MESSAGE:
+            for inner in value if descriptor.is_repeated else [value]:
+                clean(inner)
+        elif descriptor.type == descriptor.TYPE_STRING:
+            value[:] = [text(item) for item in value[:_REFUSALS]]
 
 
 def as_data(process: hub_pb2.Process) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import signal
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _DRAIN_S = 5.0
 _FLUSH_EVERY_S = 1.0
+_TICK_S = 1.0
+_FAN_OUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,8 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
     await server.start()
     if beats is not None:
         beats.start(_on(loop, service.attest))
-    following.start(_on(loop, service.offer), _on(loop, _publish_to(service)))
-    tasks = [asyncio.create_task(_flush(service))]
+    following.start(_offer_to(loop, service), _on(loop, _publish_to(service)))
+    tasks = [asyncio.create_task(_flush(service)), asyncio.create_task(_tick(service))]
     if settings.http:
         tasks.append(asyncio.create_task(_serve_http(settings, service, following)))
     _settle()
@@ -142,6 +145,18 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., object]) -> Callabl
             loop.call_soon_threadsafe(call, *arguments)
 
     return later
+
+
+def _offer_to(loop: asyncio.AbstractEventLoop, service: HubService) -> Callable[[str, str, bytes], None]:
+    """Have a tip offered; comes back when every stream was handed it, or after a while."""
+    offer = _on(loop, service.offer)
+
+    def offered(tip: str, have: str, made: bytes) -> None:
+        sent = threading.Event()
+        offer(tip, have, made, sent.set)
+        sent.wait(_FAN_OUT_S)  # what follows is work, and would take the interpreter from the fan-out
+
+    return offered
 
 
 def _publish_to(service: HubService) -> Callable[..., None]:
@@ -243,6 +258,13 @@ def _logged(what: str) -> Iterator[None]:
         yield
     except Exception:
         log.exception("%s", what)
+
+
+async def _tick(service: HubService) -> None:
+    while True:
+        await asyncio.sleep(_TICK_S)
+        with _logged("cannot look after the streams"):
+            service.tick()
 
 
 async def _flush(service: HubService) -> None:

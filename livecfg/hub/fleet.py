@@ -25,7 +25,7 @@ _PROCESSES_MOST = 1000
 class Host:
     """One stream's end: who speaks, for which processes, what it has and what it was offered."""
 
-    __slots__ = ("boots", "credential", "gone", "have", "name", "offered", "offered_at", "waiting", "wake")
+    __slots__ = ("boots", "credential", "have", "name", "offered", "offered_at", "waiting")
 
     def __init__(self, credential: Credential, name: str, have: str) -> None:
         self.credential = credential
@@ -35,8 +35,6 @@ class Host:
         self.offered_at = 0.0
         self.waiting = False
         """An offer went out and was not answered: nothing else is offered until it is."""
-        self.gone = False
-        self.wake = asyncio.Event()
         self.boots: set[str] = set()
 
     def wants(self, tip: str) -> bool:
@@ -46,7 +44,6 @@ class Host:
     def answer(self, have: str) -> None:
         """Take what the host says it has, after an offer."""
         self.have, self.waiting = have, False
-        self.wake.set()
 
 
 class Fleet:

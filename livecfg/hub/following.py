@@ -39,7 +39,10 @@ _BACKOFF_MOST_S = 60.0
 
 
 class Following:
-    """Follows `source` until `stop`. `offer(tip, have, offer)` and `publish(commit, refusals)` are called on its thread."""
+    """Follows `source` until `stop`. `offer(tip, have, offer)` and `publish(commit, refusals)` are called on its thread.
+
+    What it does next waits until `offer` returns.
+    """
 
     def __init__(
         self, source: GitSource, home: Path, trusted_root: bytes, poll_interval_s: float, beats: Beats | None = None

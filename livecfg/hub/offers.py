@@ -49,6 +49,13 @@ class Offers:
         self._offers[have, tip] = done
         _trim(self._offers, _OFFERS_KEPT)
 
+    def made(self, have: str, tip: str) -> bytes | asyncio.Future[bytes]:
+        """Give an offer as `offer` does: at once where it was made already, which is all but always."""
+        known = self._offers.get((have, tip))
+        if isinstance(known, asyncio.Future) and known.done() and not known.cancelled() and known.exception() is None:
+            return known.result()  # type: ignore[no-any-return]
+        return asyncio.ensure_future(self.offer(have, tip))
+
     async def offer(self, have: str, tip: str) -> bytes:
         """Give the offer that takes a client from `have` to `tip`, without a pack when that would be big."""
         return await self._once(self._offers, (have, tip), _OFFERS_KEPT)

@@ -10,10 +10,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
 
 from livecfg.errors import LivecfgError
 from livecfg.hub import wire
@@ -22,10 +22,11 @@ from livecfg.hub.access import Access, Credential, Role
 from livecfg.hub.fleet import Fleet, Host
 from livecfg.hub.offers import BusyError, Offers, Packer
 from livecfg.hub.report import text
+from livecfg.hub.streams import Bucket, Stream
 from livecfg.hub.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from livecfg.hub.stores import Store
 
@@ -65,24 +66,29 @@ class HubService:
         self._statement = b""
         self._alive = hub_pb2.Offer(heartbeat=True).SerializeToString()
         self._attested = ""
-        self._hosts: set[Host] = set()
-        self._streams: Counter[str] = Counter()
-        self._objects: dict[str, _Bucket] = {}
+        self._streams: set[Stream] = set()
+        self._by_credential: Counter[str] = Counter()
+        self._objects: dict[str, Bucket] = {}
 
     @property
     def streams(self) -> int:
         """How many hosts are connected."""
-        return len(self._hosts)
+        return len(self._streams)
 
     # --- what the server calls ----------------------------------------------------------------------------------------
 
-    def offer(self, tip: str, have: str = "", offer: bytes = b"") -> None:
-        """Offer a new tip to every stream; `offer`, when given, is the serialised one for those who are at `have`."""
+    def offer(self, tip: str, have: str = "", offer: bytes = b"", sent: Callable[[], object] | None = None) -> None:
+        """Offer a new tip to every stream; `offer`, when given, is the serialised one for those who are at `have`.
+
+        `sent` is called when each stream that waited for it was handed it.
+        """
         if offer:
             self._offers.ready(have, tip, offer)
         if tip != self._offered:
             self._offered = tip
             self._renew(wake=True)
+        if sent is not None:
+            asyncio.get_running_loop().call_soon(sent)  # after the first step of each writer
 
     def attest(self, statement: bytes, tip: str) -> None:
         """Carry a signed heartbeat: at once when it is of another tip than the last, else with the next sign of life."""
@@ -91,8 +97,23 @@ class HubService:
 
     def _renew(self, *, wake: bool) -> None:
         self._alive = hub_pb2.Offer(heartbeat=True, tip=self._offered, statement=self._statement).SerializeToString()
-        for host in self._hosts if wake else ():
-            host.wake.set()
+        for stream in self._streams if wake else ():
+            stream.tell()
+
+    def tick(self) -> None:
+        """Give signs of life that are due, and drop who does not read or answer; once a second."""
+        now_s, now = time.monotonic(), time.time()
+        for stream in self._streams:
+            host = stream.host
+            if (stream.writing_since and now_s - stream.writing_since > Limits.write_s) or (
+                host.waiting and now_s - host.offered_at > Limits.answer_s
+            ):
+                self.counts["dropped"] += 1
+                log.warning("dropped %s: it does not read, or does not answer", host.name)
+                stream.end(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
+            elif now_s - stream.alive_at >= wire.HEARTBEAT_S:
+                self.fleet.seen(host, now)
+                stream.tell()
 
     def publish(self, tip: hub_pb2.Commit, refusals: list[hub_pb2.Refusal]) -> None:
         """Say what the hub's own walk found: the tip's position, and the commits it skipped."""
@@ -109,8 +130,8 @@ class HubService:
     def drain(self) -> None:
         """End every stream soon; clients come back to whoever is there."""
         self.draining = True
-        for host in self._hosts:
-            host.wake.set()
+        for stream in self._streams:
+            stream.end(grpc.StatusCode.OK, "")
         self.fleet.touch()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -144,94 +165,76 @@ class HubService:
 
     # --- one host's stream --------------------------------------------------------------------------------------------
 
-    async def follow(self, requests: AsyncIterator[hub_pb2.FromHost], context: Any) -> None:
+    async def follow(self, _requests: AsyncIterator[hub_pb2.FromHost], context: Any) -> None:
         """Serve one host until it goes."""
         credential = await self._admit(context, "agent")
-        if self._streams[credential.name] >= Limits.streams_per_credential:
+        if self._by_credential[credential.name] >= Limits.streams_per_credential:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this credential has too many streams")
         try:
-            first = await asyncio.wait_for(anext(aiter(requests), None), Limits.hello_s)
+            async with asyncio.timeout(Limits.hello_s):
+                first = await context.read()
         except TimeoutError:
-            first = None
-        if first is None or first.WhichOneof("message") != "hello":
+            first = grpc.aio.EOF
+        if first is grpc.aio.EOF or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a hello")
             return
         hello = first.hello
         if (hello.repo_id, hello.ref) != (self._repo_id, self._ref):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this hub serves another repository or ref")
-        host = Host(credential, text(hello.host), hello.have)
-        reader = asyncio.ensure_future(self._read(requests, host))
-        self._hosts.add(host)
-        self._streams[credential.name] += 1
+        if self.draining:
+            return
+        stream = Stream(Host(credential, text(hello.host), hello.have), context, self)
+        code, why = await self._serve(stream, context)
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, why)
+
+    async def _serve(self, stream: Stream, context: Any) -> tuple[grpc.StatusCode, str]:
+        """Read from a host until it goes or the hub ends it; gives the status to end with. What it hears, `next` says."""
+        host, name = stream.host, stream.host.credential.name
+        self._streams.add(stream)
+        self._by_credential[name] += 1
         try:
-            await self._serve(host, context)
-        except TimeoutError:
-            self.counts["dropped"] += 1
-            log.warning("dropped %s: it does not read, or does not answer", host.name)
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
+            stream.tell()
+            return await self._read(host, stream, context)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if stream.ending is None or task is None:
+                raise  # not by us: the host is gone
+            task.uncancel()
+            return stream.ending
         finally:
-            self._hosts.discard(host)
-            self._streams[credential.name] -= 1
-            reader.cancel()
+            self._streams.discard(stream)
+            self._by_credential[name] -= 1
+            stream.close()
             self.fleet.lost(host)
-        with suppress(asyncio.CancelledError):
-            if not reader.cancelled() and reader.done() and isinstance(reader.exception(), _TooManyError):
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many messages")
 
-    async def _serve(self, host: Host, context: Any) -> None:
-        """Write offers and heartbeats.
+    def next(self, stream: Stream) -> bytes | asyncio.Future[bytes] | None:
+        """Say what a host should hear now: first that the hub is there, then the tip, then signed heartbeats, signs of life."""
+        host, now_s = stream.host, time.monotonic()
+        if stream.alive_at and host.wants(self._offered):
+            host.offered, host.offered_at, host.waiting = self._offered, now_s, True
+            self.counts["offers"] += 1
+            return self._offers.made(host.have, host.offered)
+        if stream.told != self._attested or now_s - stream.alive_at >= wire.HEARTBEAT_S or not stream.alive_at:
+            stream.told, stream.alive_at = self._attested, now_s
+            return self._alive
+        return None
 
-        Raises:
-            TimeoutError: the host does not read, or does not answer.
-
-        """
-        told = await self._tell_alive(context)
-        while not host.gone and not self.draining:
-            host.wake.clear()
-            if host.wants(self._offered):
-                host.offered, host.offered_at, host.waiting = self._offered, time.monotonic(), True
-                self.counts["offers"] += 1
-                await self._write(context, await self._offers.offer(host.have, host.offered))
-                continue
-            if told != self._attested:
-                told = await self._tell_alive(context)
-                continue
-            try:
-                async with asyncio.timeout(wire.HEARTBEAT_S):
-                    await host.wake.wait()
-            except TimeoutError:
-                if host.waiting and time.monotonic() - host.offered_at > Limits.answer_s:
-                    raise
-                self.fleet.seen(host, time.time())
-                told = await self._tell_alive(context)
-
-    async def _tell_alive(self, context: Any) -> str:
-        """Send a sign of life, with the newest signed heartbeat; give which tip that attests."""
-        attested = self._attested
-        await self._write(context, self._alive)
-        return attested
-
-    async def _write(self, context: Any, message: bytes) -> None:
-        async with asyncio.timeout(Limits.write_s):
-            await context.write(message)
-
-    async def _read(self, requests: AsyncIterator[hub_pb2.FromHost], host: Host) -> None:
-        bucket = _Bucket(Limits.messages_per_s, Limits.messages_burst)
-        try:
-            async for message in requests:
-                if not bucket.take():
-                    self.counts["throttled"] += 1
-                    raise _TooManyError
-                kind = message.WhichOneof("message")
-                if kind == "report":
-                    self.counts["reports"] += 1
-                    now = time.time()
-                    self.tally.take(message.report, self.fleet.take(message.report, host, now), now)
-                elif kind == "have":
-                    host.answer(message.have.commit)
-        finally:
-            host.gone = True
-            host.wake.set()
+    async def _read(self, host: Host, stream: Stream, context: Any) -> tuple[grpc.StatusCode, str]:
+        bucket = Bucket(Limits.messages_per_s, Limits.messages_burst)
+        while (message := await context.read()) is not grpc.aio.EOF:
+            if not bucket.take():
+                self.counts["throttled"] += 1
+                return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many messages"
+            kind = message.WhichOneof("message")
+            if kind == "report":
+                self.counts["reports"] += 1
+                now = time.time()
+                self.tally.take(message.report, self.fleet.take(message.report, host, now), now)
+            elif kind == "have":
+                host.answer(message.have.commit)
+                stream.tell()
+        return grpc.StatusCode.OK, ""
 
     async def get_objects(self, request: hub_pb2.ObjectsRequest, context: Any) -> AsyncIterator[bytes]:
         """Send the pack from `have` to `want`, which must be the tip that was offered."""
@@ -254,11 +257,11 @@ class HubService:
         for start in range(0, len(pack), _PART_BYTES):
             yield hub_pb2.ObjectsPart(data=pack[start : start + _PART_BYTES]).SerializeToString()
 
-    def _bucket(self, peer: str) -> _Bucket:
+    def _bucket(self, peer: str) -> Bucket:
         """The allowance of one connection."""
         if len(self._objects) > 10_000:
             self._objects = {name: bucket for name, bucket in self._objects.items() if not bucket.is_full}
-        return self._objects.setdefault(peer, _Bucket(Limits.objects_per_s, Limits.objects_burst))
+        return self._objects.setdefault(peer, Bucket(Limits.objects_per_s, Limits.objects_burst))
 
     # --- the fleet ----------------------------------------------------------------------------------------------------
 
@@ -286,32 +289,3 @@ class HubService:
     def _reply(self, request: hub_pb2.FleetRequest, credential: Credential) -> bytes:
         found = self.fleet.find(request.service, request.env, credential)
         return hub_pb2.FleetReply(tip=self.tip, processes=found, refusals=self.refusals).SerializeToString()
-
-
-class _TooManyError(Exception):
-    """A client sends more than its share."""
-
-
-class _Bucket:
-    """A token bucket: `per_s` on average, `burst` at once."""
-
-    __slots__ = ("_at", "_burst", "_left", "_per_s")
-
-    def __init__(self, per_s: float, burst: float) -> None:
-        self._per_s, self._burst = per_s, burst
-        self._left, self._at = burst, time.monotonic()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing was taken for so long that it can be forgotten."""
-        return self._left + (time.monotonic() - self._at) * self._per_s >= self._burst
-
-    def take(self) -> bool:
-        """Take one; False when there is none."""
-        now = time.monotonic()
-        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
-        self._at = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True

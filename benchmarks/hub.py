@@ -1,7 +1,8 @@
 """A real hub with many streams on loopback: connect, fan-out, memory, reports, and back after kill -9.
 
 The clients are *light*: streams in a process or two that acknowledge an offer and verify nothing. 1,000 of them; LARGE=1: 10,000.
-The peer is a bare asyncio TCP server that sends the same bytes to as many sockets: what this machine can do at all.
+They share the processors with the hub, so the floor is a bare grpc.aio server that writes the same bytes to the same clients; the
+floor of that is a bare asyncio TCP server: what this machine can do at all.
 """
 
 from __future__ import annotations
@@ -130,6 +131,61 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+# --- the floor: `hub.py bare`, tips on standard input ---------------------------------------------------------------------------
+
+
+async def bare_hub() -> None:
+    """Serve the hub's method with nothing behind it: read and drop, write one message to every stream for each tip."""
+    import grpc
+    import grpc.aio
+
+    from livecfg.hub import wire
+    from livecfg.hub._pb import hub_pb2
+
+    contexts: list[Any] = []
+
+    async def follow(_: Any, context: Any) -> None:
+        await context.read()
+        await context.write(hub_pb2.Offer(heartbeat=True).SerializeToString())
+        contexts.append(context)
+        while await context.read() is not grpc.aio.EOF:
+            pass
+
+    methods = {"Follow": grpc.stream_stream_rpc_method_handler(follow)}
+    server = grpc.aio.server(options=wire.SERVER_OPTIONS)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(wire.SERVICE, methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    loop = asyncio.get_running_loop()
+    while tip := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
+        message = hub_pb2.Offer(tip=tip, pack=bytes(650)).SerializeToString()
+        print(time.monotonic_ns(), flush=True)
+        await asyncio.gather(*(context.write(message) for context in contexts))
+
+
+def bare_grpc_ms() -> list[float]:
+    """Milliseconds until each light client has what a bare grpc.aio server writes to all."""
+    pipe, environment = subprocess.PIPE, os.environ | {"PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen([sys.executable, __file__, "bare"], stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    clients = Clients(server.stdout.readline().strip(), "", "")
+    found: list[float] = []
+    try:
+        clients.ask("connected")
+        for n in range(PUBLICATIONS):
+            server.stdin.write(f"{n:040}\n")
+            server.stdin.flush()
+            began = int(server.stdout.readline())
+            found += [(at - began) / 1e6 for answer in clients.ask(f"met {n:040}") for at in answer]
+    finally:
+        clients.end()
+        server.kill()
+        server.communicate()
+    return found
+
+
 class Clients:
     """The light clients of one run, spread over the processes."""
 
@@ -166,6 +222,12 @@ def rss_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
+def cpu_us(*pids: int) -> float:
+    """Microseconds of processor that processes have used."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(f[11]) + int(f[12]) for f in fields) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
 def measure(folder: Path) -> list[Figure]:
     from benchmarks.sync import move_ref, repository, stage, start_hub
     from tests.simulator.repo import REPO_ID
@@ -181,18 +243,17 @@ def measure(folder: Path) -> list[Figure]:
         taken = (max(end for _, end in spans) - min(first for first, _ in spans)) / 1e9
         rows.append(Figure("connected, streams per second", STREAMS / taken, "1/s"))
         rows.append(Figure("hub memory per stream", (rss_kib(hub.pid) - before) / STREAMS, "KiB"))
-        times = []
+        light = [process.pid for process in clients.processes]
+        used, used_by_light, times = cpu_us(hub.pid), cpu_us(*light), []
         for n in range(PUBLICATIONS):
             commit = stage(repo, n)
             moved = move_ref(repo, commit)
             times += [(at - moved) / 1e6 for answer in clients.ask(f"met {commit}") for at in answer]
+        offers = STREAMS * PUBLICATIONS
+        rows.append(Figure("hub: processor per offer and its answer", (cpu_us(hub.pid) - used) / offers, "us"))
+        rows.append(Figure("light clients: the same", (cpu_us(*light) - used_by_light) / offers, "us"))
         sockets = min(STREAMS, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1024) // 2)  # both ends in this process
-        bare = bare_fan_out_ms(sockets)
-        for percent in (50, 99):
-            value, floor = percentile(times, percent), percentile(bare, percent)
-            rows.append(
-                Figure(f"ref moved to offer received, p{percent}", value, "ms", f"bare TCP to {sockets:,}", ratio(value, floor))
-            )
+        tcp = bare_fan_out_ms(sockets)
         began = time.monotonic()
         clients.ask(f"report {REPORTS_EACH}")
         rows.append(Figure("reports on the streams", STREAMS * REPORTS_EACH / (time.monotonic() - began), "1/s"))
@@ -207,6 +268,13 @@ def measure(folder: Path) -> list[Figure]:
         clients.end()
         hub.terminate()
         hub.wait(30)
+    bare = bare_grpc_ms()
+    for percent in (50, 99):
+        value, floor, below = (percentile(found, percent) for found in (times, bare, tcp))
+        rows.append(Figure(f"ref moved to offer received, p{percent}", value, "ms", "bare grpc.aio", ratio(value, floor)))
+        rows.append(
+            Figure(f"bare grpc.aio, the same clients, p{percent}", floor, "ms", f"bare TCP to {sockets:,}", ratio(floor, below))
+        )
     return rows
 
 
@@ -246,6 +314,11 @@ def main() -> None:
 
         address, streams, repo_id, have = sys.argv[2:]
         uvloop.run(Light(address, int(streams), repo_id, have).run())
+        return
+    if sys.argv[1:2] == ["bare"]:
+        import uvloop
+
+        uvloop.run(bare_hub())
         return
     with tempfile.TemporaryDirectory(prefix="livecfg-bench-") as name:
         show(f"Hub, {STREAMS:,} streams on loopback, light clients in {PROCESSES} processes", measure(Path(name)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -140,9 +141,8 @@ def test_in_a_loop_that_runs_already_everything_works_as_in_a_notebook(site: Sit
 
 
 INTERRUPTED = """
-import json, signal, sys, threading
-from livecfg import FetchError
-from tests.e2e.apps.settings import live
+import importlib, json, os, signal, sys, threading
+from tests.e2e.apps import settings
 
 def interrupted(cell):
     threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
@@ -150,14 +150,14 @@ def interrupted(cell):
         cell()
     except KeyboardInterrupt:
         return True
-    except FetchError:
-        return False
 
-said = [interrupted(lambda: live.current), interrupted(lambda: live.current)]
-print(json.dumps(said), flush=True)
-sys.stdin.readline()
-live.start()
-said = [live.current.config.number, interrupted(lambda: live.wait_for("0" * 40, 30)), live.current.config.number]
+def read():
+    return settings.live.current
+
+said = [interrupted(read), interrupted(read)]
+os.environ["E2E_URL"] = sys.argv[1]
+live = importlib.reload(settings).live.start()
+said += [interrupted(lambda: live.wait_for("0" * 40, 30)), live.current.config.number]
 print(json.dumps(said), flush=True)
 commit = sys.stdin.readline().strip()
 print(json.dumps(live.wait_for(commit, 30).config.number), flush=True)
@@ -166,19 +166,17 @@ print(json.dumps(live.wait_for(commit, 30).config.number), flush=True)
 
 def test_a_cell_that_is_interrupted_while_it_waits_can_be_run_again(site: Site) -> None:
     """As a notebook's "interrupt": the wait ends at once, and the handle goes on as if nobody had waited."""
-    address = site.path / "moved.git"  # not there yet: the first read waits
-    environ = site.environment(E2E_URL=f"file://{address}")
-    command = [sys.executable, "-c", INTERRUPTED]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as cell:
-        assert cell.stdin is not None
-        assert cell.stdout is not None
-        assert json.loads(cell.stdout.readline() or "null") == [True, True]
-        address.symlink_to(site.repo.remote_path)
-        print(file=cell.stdin, flush=True)
-        assert json.loads(cell.stdout.readline() or "null") == [0, True, 0]
-        print(site.repo.publish(numbered(4)), file=cell.stdin, flush=True)
-        assert json.loads(cell.stdout.readline() or "null") == 4
-        _, stderr = cell.communicate(timeout=30)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers: a first read waits
+        environ = site.environment(E2E_URL=f"http://127.0.0.1:{silent.getsockname()[1]}/config.git")
+        command = [sys.executable, "-c", INTERRUPTED, site.url]
+        cell = subprocess.Popen(
+            command, cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        with cell:
+            assert cell.stdin is not None
+            assert cell.stdout is not None
+            assert json.loads(cell.stdout.readline() or "null") == [True, True, True, 0]
+            print(site.repo.publish(numbered(4)), file=cell.stdin, flush=True)
+            assert json.loads(cell.stdout.readline() or "null") == 4
+            _, stderr = cell.communicate(timeout=30)
     assert (cell.returncode, "Traceback" in stderr) == (0, False), stderr

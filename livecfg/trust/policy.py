@@ -19,7 +19,7 @@ from livecfg.trust import openpgp
 from livecfg.trust.allowed_signers import Signers, parse_allowed_signers
 from livecfg.trust.keys import parse_key
 from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, Glob, is_root_path, matches
-from livecfg.trust.tree import lookup, read_tree
+from livecfg.trust.tree import SplitObjects, lookup, read_tree
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from livecfg.revision import Objects
 
 ROOT_RSA_BITS = 3072
+_KEPT_MOST = 8
 Count = Annotated[int, Field(ge=1, le=100)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -200,19 +201,27 @@ def load_policy(objects: Objects, tree: str) -> Policy:
         LivecfgError: there are OpenPGP keys, and the package that reads them is not installed.
 
     """
-    texts = []
+    files = []
     for path in (POLICY_PATH, SIGNERS_PATH):
         entry = lookup(objects, tree, path)
         if entry is None or not entry.is_file:
             message = "the file is missing, or is not a plain file"
             raise RefusedError(Refusal(Code.POLICY, message, path=path, advice="`livecfg init` writes one"))
-        texts.append(objects.read(entry.id, "blob"))
+        files.append(entry.id)
     folder = lookup(objects, tree, openpgp.FOLDER.rstrip("/"))
-    files = read_tree(objects, folder.id) if folder is not None and folder.is_tree else ()
-    certificates = tuple(
-        (openpgp.FOLDER + name, objects.read(entry.id, "blob") if entry.is_file else b"") for name, entry in files
-    )
-    return _parse(texts[0], texts[1], certificates)
+    keys = folder.id if folder is not None and folder.is_tree else ""
+    kept = objects.trees.policies if isinstance(objects, SplitObjects) else {}
+    found = kept.get((*files, keys))
+    if found is None:
+        certificates = tuple(
+            (openpgp.FOLDER + name, objects.read(entry.id, "blob") if entry.is_file else b"")
+            for name, entry in (read_tree(objects, keys) if keys else ())
+        )
+        found = _parse(objects.read(files[0], "blob"), objects.read(files[1], "blob"), certificates)
+        if len(kept) >= _KEPT_MOST:
+            kept.clear()
+        kept[(*files, keys)] = found
+    return found
 
 
 @lru_cache(maxsize=64)

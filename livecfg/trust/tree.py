@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from livecfg.revision import Commit, Kind, Objects
+    from livecfg.trust.policy import Policy
 
 MAX_DEPTH = 16
 MAX_CHANGES = 200_000
@@ -38,9 +39,13 @@ def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
 
 
 class KeptTrees:
-    """Trees that were split, two generations of them: what one revision shares with the next, and no more memory than that."""
+    """Trees that were split, two generations of them: what one revision shares with the next, and no more memory than that.
+
+    `policies` are those read from them, by the ids of all they were read from; `load_policy` keeps a few.
+    """
 
     def __init__(self) -> None:
+        self.policies: dict[tuple[str, ...], Policy] = {}
         self._newer: dict[str, RawTree] = {}
         self._older: dict[str, RawTree] = {}
         self._bytes = 0
@@ -71,7 +76,7 @@ class SplitObjects:
 
     def __init__(self, objects: Objects, trees: KeptTrees | None = None) -> None:
         self._objects = objects
-        self._trees = trees if trees is not None else KeptTrees()
+        self.trees = trees if trees is not None else KeptTrees()
         self.commits: dict[str, Commit] = {}
 
     def read(self, object_id: str, kind: Kind) -> bytes:
@@ -80,10 +85,10 @@ class SplitObjects:
 
     def tree(self, tree_id: str, like: RawTree | None = None) -> RawTree:
         """Give one tree, split."""
-        found = self._trees.get(tree_id)
+        found = self.trees.get(tree_id)
         if found is None:
             found = _split(self._objects, tree_id, like)
-            self._trees.keep(tree_id, found)
+            self.trees.keep(tree_id, found)
         return found
 
 

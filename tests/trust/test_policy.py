@@ -12,6 +12,7 @@ from livecfg.errors import RefusedError
 from livecfg.trust import changes, policy, rules
 from livecfg.trust.policy import load_policy
 from livecfg.trust.policy_tests import run_policy_tests
+from livecfg.trust.tree import SplitObjects
 from tests.simulator import ConfigRepo
 from tests.simulator.memory import BOUND, MemoryRepo
 from tests.simulator.repo import REPO_ID
@@ -336,6 +337,19 @@ limits:
     loaded = load_policy(repo, repo.tree(files))
     assert loaded.file.windows[0].deny.start == "15:00"
     assert yaml.safe_load(text)["merge"] == loaded.file.merge
+
+
+def test_a_policy_is_read_once_for_as_long_as_its_files_are_the_same() -> None:
+    repo = MemoryRepo()
+    repo.root = ((ANA, BO), 2)
+    files = repo.policy(PEOPLE, RULES[:1])
+    objects = SplitObjects(repo)
+    first = load_policy(objects, repo.tree(files))
+    other = repo.tree({**files, "other": b"1"})
+    repo.objects = {name: kept for name, kept in repo.objects.items() if kept[0] == "tree"}
+    assert load_policy(objects, other) is first
+    fewer = files | {".livecfg/allowed_signers": b"".join(files[".livecfg/allowed_signers"].splitlines(keepends=True)[:-1])}
+    assert load_policy(objects, repo.tree(fewer)).keyholders == first.keyholders - {HUB}
 
 
 # --- table tests -------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _LINK = re.compile(rb"(?:tree|parent) ([0-9a-f]{64}|[0-9a-f]{40})\n")
 _TIME = re.compile(rb"^committer .*> (-?\d{1,15}) [-+]\d+$", re.MULTILINE)
-_ENTRY = {n: re.compile(rb"([0-7]{1,6}) ([^\0]+)\0(.{%d})" % n, re.DOTALL) for n in (20, 32)}
+# What is no entry takes all that is left: one failure, and no second try at each byte further on.
+_ENTRY = {n: re.compile(rb"([0-7]{1,6}) ([^\0]++)\0(.{%d})|.+" % n, re.DOTALL) for n in (20, 32)}
 MAX_COMPARED = 2
 GITLINK, FOLDER = b"160000", b"40000"
 
@@ -45,7 +46,7 @@ def time_of_commit(content: bytes) -> int:
 def _split(content: bytes, id_length: int) -> list[tuple[bytes, bytes, bytes]]:
     """(mode, name, raw id) of each entry."""
     found: list[tuple[bytes, bytes, bytes]] = _ENTRY[id_length // 2].findall(content)
-    if sum(len(mode) + len(name) for mode, name, _ in found) + len(found) * (2 + id_length // 2) != len(content):
+    if found and not found[-1][0]:
         raise FetchError("a tree object is malformed")
     return found
 
@@ -63,8 +64,9 @@ def entries_of_tree(content: bytes, id_length: int = 40) -> list[tuple[bytes, by
 def _differing(new: bytes, old: bytes, id_length: int) -> tuple[bytes, bytes]:
     """Both trees without the whole entries that they begin and end with alike."""
     same = _common(lambda n: new[:n] == old[:n], min(len(new), len(old)))
-    # Of the bytes both begin with, those that make whole entries; a cut-off entry never matches.
-    start = sum(len(mode) + len(name) + 2 + id_length // 2 for mode, name, _ in _ENTRY[id_length // 2].findall(new[:same]))
+    # Of the bytes both begin with, those that make whole entries; a cut-off entry has no mode.
+    whole = _ENTRY[id_length // 2].findall(new[:same])
+    start = sum(len(mode) + len(name) + 2 + id_length // 2 for mode, name, _ in whole if mode)
     new, old = new[start:], old[start:]
     tail = _common(lambda n: not n or new[-n:] == old[-n:], min(len(new), len(old)))
     new_end, old_end = _boundary(new, len(new) - tail, id_length), _boundary(old, len(old) - tail, id_length)
@@ -90,7 +92,7 @@ def _boundary(content: bytes, least: int, id_length: int) -> int:
     pattern, at = _ENTRY[id_length // 2], 0
     while at < least:
         match = pattern.match(content, at)
-        if match is None:
+        if match is None or match[1] is None:
             raise FetchError("a tree object is malformed")
         at = match.end()
     return at

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,3 +102,15 @@ def test_links_and_time_are_read_from_the_headers_only() -> None:
     assert time_of_commit(commit + b"\ncommitter x <y> 9 +0000\n") == 5
     with pytest.raises(FetchError):
         links_of_commit(b"author x")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"1 " * 100_000, b"100644 a" * 25_000, b"1 a\0" + b"1 " * 100_000], ids=["blanks", "names", "cut off"]
+)
+def test_attack_23_a_tree_without_a_single_entry_is_refused_at_once(raw: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(FetchError, match="malformed"):
+        entries_of_tree(raw)
+    with pytest.raises(FetchError, match="malformed"):
+        changed_entries(raw, tree({b"a": (b"100644", bytes(20))}), 40)
+    assert time.process_time() - began < 2, "it was tried again at each byte: minutes, in which no other thread runs"

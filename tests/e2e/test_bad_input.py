@@ -270,7 +270,7 @@ def test_a_tip_that_somebody_wrote_into_the_mirror_is_not_served(site: Site) -> 
 
 def test_two_processes_racing_for_one_home_both_serve_and_both_switch(site: Site) -> None:
     running = [
-        site.run(sys.executable, "-m", "tests.e2e.apps.forker", log=f"racer-{i}.log", E2E_OUT=str(_out(site, i)))
+        site.run(sys.executable, "-m", "tests.e2e.apps.forker", "fork", log=f"racer-{i}.log", E2E_OUT=str(_out(site, i)))
         for i in range(3)
     ]
     commits = [site.repo.publish(numbered(n)) for n in range(1, 6)]

@@ -62,9 +62,9 @@ def _celery_children(site: Site, commit: str, condition: str = "") -> None:
 
     def done() -> bool:
         send = "from tests.e2e.apps.jobs import report; [report.delay() for _ in range(8)]"
-        subprocess.run(
-            [sys.executable, "-c", send], cwd=ROOT, env=site.environment(LIVECFG_HOME=f"{site.path}/sender"), check=True
-        )
+        environment = site.environment(LIVECFG_HOME=f"{site.path}/sender")
+        # The file-system broker can read a table that a worker is just writing: what was not sent is sent again.
+        subprocess.run([sys.executable, "-c", send], cwd=ROOT, env=environment, check=False)
         found = site.reports("celery-*.json")
         return len(found) == 2 and all(r["commit"] == commit and condition in {"", r["condition"]} for r in found)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -32,7 +34,9 @@ def ask(hub: str, method: str, request: Message, reply: type[R], timeout_s: floa
 
     def one(channel: grpc.Channel, path: str, metadata: Metadata) -> Iterator[R]:
         call = channel.unary_unary(path, type(request).SerializeToString, reply.FromString)
-        yield call(request, timeout=timeout_s, metadata=metadata)
+        with _interrupts_after():
+            answer = call.future(request, timeout=timeout_s, metadata=metadata)
+        yield answer.result()
 
     for answer in _called(hub, method, one):
         return answer
@@ -49,7 +53,9 @@ def watch(hub: str, method: str, request: Message, reply: type[R], timeout_s: fl
 
     def many(channel: grpc.Channel, path: str, metadata: Metadata) -> Iterator[R]:
         call = channel.unary_stream(path, type(request).SerializeToString, reply.FromString)
-        yield from call(request, timeout=timeout_s, metadata=metadata)
+        with _interrupts_after():
+            answers = call(request, timeout=timeout_s, metadata=metadata)
+        yield from answers
 
     yield from _called(hub, method, many)
 
@@ -69,6 +75,23 @@ def _called(hub: str, method: str, call: Callable[[grpc.Channel, str, Metadata],
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise _refused(address, error.code()) from None
+
+
+@contextmanager
+def _interrupts_after() -> Iterator[None]:
+    """Let Ctrl-C wait until a call has begun.
+
+    A channel's close() waits for the thread that ends the channel's calls; an interrupt between a call and the start of that
+    thread would have it wait for ever.
+    """
+    met: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: met.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if met:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _refused(address: str, code: grpc.StatusCode) -> CommandError:

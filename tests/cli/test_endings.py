@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from livecfg.refusal import Code, Refusal
 from tests.cli.desk import PROD, ROOT, Desk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LIVECFG = (sys.executable, "-m", "livecfg")
@@ -151,7 +153,7 @@ def _on_a_terminal(desk: Desk, words: tuple[str, ...], typed: bytes) -> tuple[in
     """Run on a terminal of its own; type once the passphrase is asked for."""
     pid, terminal = pty.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as above
         os.chdir(desk.conf)
         os.execve(sys.executable, [*LIVECFG, *words], desk.environ)  # noqa: S606 - a terminal of its own
     shown, asked = b"", False
@@ -167,24 +169,54 @@ def _on_a_terminal(desk: Desk, words: tuple[str, ...], typed: bytes) -> tuple[in
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
 
+# Ctrl-C at the moment when gRPC has a call and not yet the thread that ends it.
+INTERRUPTED_BEFORE_THE_THREAD = """
+import signal
+from grpc._cython import cygrpc
+from livecfg.cli import main
+
+start = cygrpc.ForkManagedThread.start
+def late(thread):
+    signal.raise_signal(signal.SIGINT)
+    start(thread)
+cygrpc.ForkManagedThread.start = late
+main()
+"""
+
+
 def test_ctrl_c_while_a_hub_does_not_answer_is_one_line(desk: Desk) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as hub:
-        words = ("fleet", "wait", "--rev", "abcdef0", "--hub", f"127.0.0.1:{hub.getsockname()[1]}")
-        restored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # as above
-        run = subprocess.Popen(
-            [*LIVECFG, *words],
-            cwd=desk.conf,
-            env=desk.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **restored,
-        )
+    with socket.create_server(("127.0.0.1", 0)) as hub, _waiting(desk, hub, "-m", "livecfg") as run:
         with hub.accept()[0] as connection:
             connection.recv(1)  # it has connected and waits
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=30)
-    assert (run.returncode, out, err.strip()) == (130, "", "interrupted")
+        assert (run.returncode, out, err.strip()) == (130, "", "interrupted")
+
+
+def test_ctrl_c_at_any_moment_of_a_call_to_a_hub_is_one_line(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub, _waiting(desk, hub, "-c", INTERRUPTED_BEFORE_THE_THREAD) as run:
+        out, err = run.communicate(timeout=30)
+        assert (run.returncode, out, err.strip()) == (130, "", "interrupted")
+
+
+@contextmanager
+def _waiting(desk: Desk, hub: socket.socket, *program: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `fleet wait` against a hub that accepts and says nothing."""
+    words = ("fleet", "wait", "--rev", "abcdef0", "--hub", f"127.0.0.1:{hub.getsockname()[1]}")
+    restored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # background jobs of a shell ignore it
+    with subprocess.Popen(
+        [sys.executable, *program, *words],
+        cwd=desk.conf,
+        env=desk.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **restored,
+    ) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
 
 
 # --- names of revisions, branches, people ---------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ class Store:
             self._listed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
             try:
                 there = {folder / name for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208 - on every miss
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, PermissionError):  # the last: the mirror of another user
                 there = set()
             for gone in [path for path in self._packs if path not in there]:
                 self._gone.append(self._packs.pop(gone))

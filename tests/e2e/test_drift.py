@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from livecfg import Condition, GitSource, LiveConfig, UnsafeNoVerification
-from tests.e2e.support import Site, eventually, numbered
+from tests.e2e.support import ROOT, Site, eventually, numbered
 from tests.e2e.test_damage import Checkout, objects_of
 
 if TYPE_CHECKING:
@@ -119,6 +122,49 @@ def test_what_belongs_to_somebody_else_is_not_believed(site: Site, caplog: pytes
     with live_of(site) as live:
         assert live.current.config.number == 1
     assert "is not believed" in caplog.text
+
+
+# root without the right to pass over permissions: what a process is to the files of another user
+UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner,-chown")
+APPLICATION = """
+import json, sys
+from tests.e2e.apps.settings import live
+for line in sys.stdin:
+    number = live.wait_for(line.strip(), 20).config.number
+    print(json.dumps([number, live.status.condition, live.status.drift]), flush=True)
+live.stop()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives a mirror to another user")
+@pytest.mark.parametrize("to_others", ["closed", "readable"])
+def test_a_mirror_of_another_user_is_not_believed_and_does_not_stop_anything(to_others: str, site: Site) -> None:
+    readable = to_others == "readable"
+    with live_of(site) as live:
+        live.wait_for(site.repo.publish(numbered(1)))
+        eventually(lambda: [*site.home.rglob("state/*.json")])
+    for path in (site.home, *site.home.rglob("*")):
+        os.chown(path, 12345, 12345)
+        if readable:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    command = [*UNPRIVILEGED, sys.executable, "-c", APPLICATION]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, env=site.environment(), text=True, **pipes) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        answers = []
+        for number in (2, 3):
+            run.stdin.write(site.repo.publish(numbered(number)) + "\n")
+            run.stdin.flush()
+            answers.append(json.loads(run.stdout.readline() or "null"))
+        _, stderr = run.communicate(timeout=30)
+    assert [answer[:2] for answer in answers] == [[2, "READY"], [3, "READY"]], stderr
+    (told,) = answers[1][2]
+    expected = "the mirror cannot be written, a restart may not find this revision" if readable else "no mirror on disk"
+    assert told.startswith(expected)
+    assert "permission denied" in told
+    assert "cannot reconcile" not in stderr
+    assert ("is not believed" in stderr) == readable
 
 
 def test_without_a_place_to_write_it_serves_from_memory_and_says_so(site: Site, tmp_path: Path) -> None:

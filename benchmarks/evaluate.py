@@ -298,9 +298,9 @@ def loads() -> list[Figure]:
     LaunchDarkly is left out: its file source starts threads, and takes seconds for it.
     """
     flags = many(1_000)
-    changed = flags | {"W2-1": BOOLEAN}
-    document, edited = (Document("flags.json", b"", json.loads(json.dumps({"flags": f}))) for f in (flags, changed))
-    made = _compile(document)
+    document, edited = _two(flags)
+    large, edited_large = _two(many(10_000))
+    made, made_large = _compile(document), _compile(large)
 
     def first() -> None:
         code_of.cache_clear()
@@ -309,7 +309,9 @@ def loads() -> list[Figure]:
     calls: dict[str, Callable[[], object]] = {
         "load 1,000, first of a process": first,
         "load 1,000": lambda: _compile(document),
+        "reload, 1 of 1,000 changed, the first after a load": lambda: _compile(edited, made),
         "reload, 1 of 1,000 changed": lambda: _compile(edited, made),
+        "reload, 1 of 10,000 changed": lambda: _compile(edited_large, made_large),
     }
     if WITH_PEERS:
         calls |= {
@@ -318,11 +320,18 @@ def loads() -> list[Figure]:
         }
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(7):
+        made = _compile(document)
         for name, call in calls.items():
             started = time.process_time_ns()
             call()
             taken[name].append((time.process_time_ns() - started) / 1e6)
     return [Figure(name, sorted(values)[3], "ms") for name, values in taken.items()]
+
+
+def _two(flags: dict[str, Any]) -> tuple[Document, Document]:
+    """Give a document, and the same with one flag changed."""
+    first, second = (json.loads(json.dumps({"flags": f})) for f in (flags, flags | {"W2-1": BOOLEAN}))
+    return Document("flags.json", b"", first), Document("flags.json", b"", second)
 
 
 if __name__ == "__main__":

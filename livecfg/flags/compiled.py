@@ -91,8 +91,8 @@ class CompiledFlag:
     def __init__(self, definition: Definition, dialect: Dialect, rule: Rule | Known) -> None:
         self.key = definition.key
         self.assignment = None
-        self.said = b""
-        """The hash of the text it was made from, so that the next version of a document knows what it says already."""
+        self.said: Any = None
+        """What the document said of it, or the hash of that: the next version of the document may say the same."""
         self.state = definition.state
         self.variants = definition.variants
         self.metadata = definition.metadata

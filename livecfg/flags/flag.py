@@ -18,7 +18,7 @@ from livecfg.errors import RefusedError
 from livecfg.flags.compiled import SAFE_INTEGER, CompiledFlag, Definition, compiled, rule_of
 from livecfg.flags.segment import PREFIX, named
 from livecfg.flags.targeting import Dialect, Leaf, TooLargeError, read_rule
-from livecfg.flags.templates import Templates
+from livecfg.flags.templates import STATIC, Templates
 from livecfg.refusal import Code, Refusal
 
 if TYPE_CHECKING:
@@ -89,11 +89,13 @@ class _Compiler:
         common = MappingProxyType(dict(shared))
         result = {}
         for key, raw in flags.items():
-            said = _said([raw, shared] if shared else raw)
+            said = [raw, shared] if shared else raw
             old = known.get(key)
-            if old is not None and old.said == said and (not old.dialect.evaluators or self._same_shared_rules(old)):
-                result[key] = old
-                continue
+            if old is not None:
+                said = _hash(said)
+                if _said(old) == said and (not old.dialect.evaluators or self._same_shared_rules(old)):
+                    result[key] = old
+                    continue
             definition = self._definition(key, raw, common)
             flag = self._compile(definition) if definition is not None else None
             if flag is not None:
@@ -142,8 +144,9 @@ class _Compiler:
         enabled = definition
         if definition.state != "ENABLED":
             enabled = definition._replace(state="ENABLED")  # what is off now will be on one day
-        elif definition.targeting:
-            known = self.templates.known(definition.targeting, definition.key, self.dialect.fractional)
+        else:
+            rule = definition.targeting
+            known = self.templates.known(rule, definition.key, self.dialect.fractional) if rule else STATIC
             if known is not None:
                 with suppress(LookupError):
                     return CompiledFlag(definition, self.alone, known)
@@ -231,7 +234,14 @@ class _Compiler:
         return raw
 
 
-def _said(what: Any) -> bytes:
+def _said(flag: CompiledFlag) -> bytes:
+    """Hash what the document said of a flag: only now, since most documents of a flag are never followed by another."""
+    if not isinstance(flag.said, bytes):
+        flag.said = _hash(flag.said)
+    return flag.said
+
+
+def _hash(what: Any) -> bytes:
     """Hash what a document says, types included."""
     return blake2b(marshal.dumps(what, 2), digest_size=16).digest()  # version 2: nothing depends on object identity
 

@@ -1,13 +1,14 @@
 """Forms: a rule as plain data with holes where rules that are read alike may differ.
 
 Holes are what a variable is compared with, the members of a list, versions, weights, names of variants. A rule is of a form when
-it is equal to it: Python compares the two trees, and each hole looks at what stands in its place, takes what the reader treats
-alike whatever its value, and keeps it. All else is compared exactly, types included.
+it is equal to it: Python compares the two trees, and each hole keeps what stands in its place, which must then be of a sort that
+the reader treats alike whatever its value. All else is compared exactly, types included.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.flags.constants import COMPARISONS, compared_part, group_of
@@ -19,31 +20,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class _Sort(NamedTuple):
-    """What a hole takes: its type and what must hold beyond; a marker to take, that stands nowhere else in a rule."""
+class Sort(NamedTuple):
+    """What a hole takes: a type, and what the reader makes of it; a marker to take, that stands nowhere else in a rule."""
 
     kind: type
-    fits: Callable[[Any], bool] | None
     marker: Callable[[int], Any]
     made: Callable[[Any], Any] | None = None
-    """Gives the constant that the reader makes of it, unless that is the same."""
+    """Gives the constant, unless that is what was taken; raises UnfitError for what the hole does not take."""
+
+    def takes(self, value: Any) -> bool:
+        """Tell whether a hole takes a value."""
+        if type(value) is not self.kind:
+            return False
+        if self.made is not None:
+            try:
+                self.made(value)
+            except UnfitError:
+                return False
+        return True
 
 
-class Hole:
-    """Equal to what it takes; keeps what it was compared with in `seen`."""
+class UnfitError(Exception):
+    """A rule of no form, with references or with what only the reader understands; or a value that a hole does not take."""
 
-    __slots__ = ("fits", "kind", "seen", "sort")
+
+class _Hole:
+    """Equal to everything; keeps what it was compared with in `seen`."""
+
+    __slots__ = ("_keep",)
     __hash__ = None  # type: ignore[assignment]  # holes are compared, never looked up
 
-    def __init__(self, sort: _Sort, seen: list[Any]) -> None:
-        self.kind = sort.kind
-        self.fits = sort.fits
-        self.sort = sort
-        self.seen = seen
+    def __init__(self, seen: list[Any]) -> None:
+        self._keep = seen.append
 
     def __eq__(self, other: object) -> bool:
-        self.seen.append(other)
-        return type(other) is self.kind and (self.fits is None or self.fits(other))
+        self._keep(other)
+        return True
 
 
 class _Exactly:
@@ -60,45 +72,53 @@ class _Exactly:
         return type(other) is self.kind and repr(other) == self.text
 
 
-def _no_number(text: str) -> bool:
-    """Tell whether no number equals a text: one that begins with a letter is none, Infinity apart."""
-    return (text[:1].isalpha() and text[0] != "I") or math.isnan(to_number(text))
+@lru_cache(maxsize=4096)
+def _word(text: str) -> str:
+    """Take a text that equals no number: one that begins with a letter equals none, Infinity apart."""
+    if not (text[:1].isalpha() and text[0] != "I") and not math.isnan(to_number(text)):
+        raise UnfitError
+    return text
 
 
-def _texts(values: list[Any]) -> bool:
-    return set(map(type, values)) == {str}
+def _texts(values: list[Any]) -> frozenset[Any]:
+    return _members(values, {str})
 
 
-def _numbers(values: list[Any]) -> bool:
-    return bool(values) and set(map(type, values)) <= {int, float}
+def _numbers(values: list[Any]) -> frozenset[Any]:
+    return _members(values, {int, float})
 
 
-def _version(relation: str) -> _Sort:
+def _members(values: list[Any], kinds: set[type]) -> frozenset[Any]:
+    if not values or not set(map(type, values)) <= kinds:
+        raise UnfitError
+    return frozenset(values)
+
+
+def _version(relation: str) -> Sort:
+    @lru_cache(maxsize=1024)
     def made(text: str) -> Any:
-        version = parse_version(text)
-        assert version is not None  # noqa: S101 - a version was taken
+        version = parse_version(text) if is_version(text) else None
+        if version is None:
+            raise UnfitError
         return compared_part(version, relation)
 
-    return _Sort(str, is_version, "7.{}.7".format, made)
+    return Sort(str, "7.{}.7".format, made)
 
 
-_TEXT = _Sort(str, None, "hole {}".format)
-_WORD = _Sort(str, _no_number, "hole {}".format)
-_INTEGER = _Sort(int, None, lambda n: 7_000_000_000 + n)
-_FLOAT = _Sort(float, None, lambda n: 7e9 + n)
-_TEXTS = _Sort(list, _texts, lambda n: [f"hole {n}"], frozenset)
-_NUMBERS = _Sort(list, _numbers, lambda n: [7_000_000_000 + n], frozenset)
-WEIGHT = _Sort(int, (0).__le__, lambda n: 1_000_003 + n)
+_TEXT = Sort(str, "hole {}".format)
+_WORD = Sort(str, "hole {}".format, _word)
+_INTEGER = Sort(int, lambda n: 7_000_000_000 + n)
+_FLOAT = Sort(float, lambda n: 7e9 + n)
+_TEXTS = Sort(list, lambda n: [f"hole {n}"], _texts)
+_NUMBERS = Sort(list, lambda n: [7_000_000_000 + n], _numbers)
+WEIGHT = Sort(int, lambda n: 1_000_003 + n)
+"""Of a weight from 0; what is below is for the reader."""
 _VERSIONS = {relation: _version(relation) for relation in VERSION_RELATIONS}
-_AFTER_A_VARIABLE: dict[str, tuple[_Sort, ...]] = {
+_AFTER_A_VARIABLE: dict[str, tuple[Sort, ...]] = {
     **dict.fromkeys(COMPARISONS, (_TEXT, _INTEGER, _FLOAT)),
     **dict.fromkeys(("==", "!="), (_WORD, _INTEGER, _FLOAT)),
     "in": (_TEXTS, _NUMBERS),
 }
-
-
-class UnfitError(Exception):
-    """A rule of no form: with references, or with what only the reader understands."""
 
 
 class Outline:
@@ -106,8 +126,10 @@ class Outline:
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
-        self.holes: list[Hole] = []
+        """What the holes were compared with, in their order."""
+        self.holes: list[Sort] = []
         self.markers: list[Any] = []
+        self._hole = _Hole(self.seen)
 
     def rule(self, raw: Any, *, tail: bool = False) -> tuple[Any, Any]:
         """Give form and marked rule; at the `tail` of a rule texts are names of variants.
@@ -133,11 +155,11 @@ class Outline:
             raise UnfitError
         return _Exactly(raw), raw
 
-    def _dug(self, sort: _Sort) -> tuple[Any, Any]:
-        hole, marker = Hole(sort, self.seen), sort.marker(len(self.holes))
-        self.holes.append(hole)
+    def _dug(self, sort: Sort) -> tuple[Any, Any]:
+        marker = sort.marker(len(self.holes))
+        self.holes.append(sort)
         self.markers.append(marker)
-        return hole, marker
+        return self._hole, marker
 
     def _operation(self, name: str, operands: list[Any], tail: bool) -> tuple[Any, Any]:  # noqa: FBT001 - as in `rule`
         if name == "fractional":
@@ -154,20 +176,20 @@ class Outline:
         first = 0 if operands and type(operands[0]) is list else 1
         made = [self.rule(o) for o in operands[:first]]
         for arm in operands[first:]:
-            if type(arm) is not list or not 1 <= len(arm) <= 2 or (len(arm) == 2 and Hole(WEIGHT, []) != arm[1]):
+            if type(arm) is not list or not 1 <= len(arm) <= 2 or (len(arm) == 2 and not WEIGHT.takes(arm[1])):
                 raise UnfitError
             made.append(_both([self.rule(arm[0], tail=tail), *(self._dug(WEIGHT) for _ in arm[1:])]))
         return _both(made)
 
 
-def _sort_of_last(name: str, operands: list[Any]) -> _Sort | None:
+def _sort_of_last(name: str, operands: list[Any]) -> Sort | None:
     """Choose the hole for the last operand."""
-    sorts: tuple[_Sort, ...] = ()
+    sorts: tuple[Sort, ...] = ()
     if len(operands) == 2 and group_of(name, operands[0]) is not None:
         sorts = _AFTER_A_VARIABLE.get(name, ())
     elif len(operands) == 3 and name == "sem_ver" and isinstance(operands[1], str) and operands[1] in _VERSIONS:
         sorts = (_VERSIONS[operands[1]],)
-    return next((sort for sort in sorts if Hole(sort, []) == operands[-1]), None)
+    return next((sort for sort in sorts if sort.takes(operands[-1])), None)
 
 
 def _both(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:

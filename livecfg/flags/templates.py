@@ -41,6 +41,10 @@ class Known(NamedTuple):
     """For who makes flags of it: code that was made for the shape before."""
 
 
+STATIC = Known(((), ("leaf", 0), ()), (), (None,), {})
+"""The rule of a flag that has none: the default variant for everybody."""
+
+
 class Templates:
     """The templates of one load: of one gate, one set of static attributes, one clock.
 
@@ -53,8 +57,9 @@ class Templates:
     def known(self, raw: Any, key: str, fractional: str) -> Known | None:
         """Give the rule of the flag `key` by a template; None where the rule must be read."""
         for template in self._buckets.get(_way(raw, fractional), ()):
-            if template is not None and template.takes(raw):
-                return template.filled(key, fractional)
+            known = template.known(raw, key, fractional) if template is not None else None
+            if known is not None:
+                return known
         return None
 
     def learn(self, raw: Any, key: str, dialect: Dialect) -> None:
@@ -104,18 +109,20 @@ def _learned(raw: Any, key: str, dialect: Dialect) -> _Template | None:
 class _Template:
     """A form, and how the constants of a rule are made of what its holes took.
 
-    All that they are made of lies in one pool: what the holes took, the key of the flag and what a fractional without a unit
-    makes of it, what is the same in every rule of the form, the shares of each fractional. Parameters are picked from there.
+    All that they are made of lies in one pool: what the holes took, what the reader makes of that, the key of the flag and what a
+    fractional without a unit makes of it, what is the same in every rule of the form, the shares of each fractional. Parameters
+    are picked from there.
     """
 
     def __init__(self, form: Any, outline: Outline, reader: Reader, tree: Node) -> None:
         self._form = form
         self._seen = outline.seen
-        self._made = [(i, hole.sort.made) for i, hole in enumerate(outline.holes) if hole.sort.made is not None]
+        self._types = [sort.kind for sort in outline.holes]
         self._variables, self._tree = reader.variables(), tree
         self._short = SHORT in reader.sources.values()
         self._kinds: dict[tuple[bool, ...], tuple[Node, _Pick, dict[Any, Any]]] = {}
         pool = _Pool(outline)
+        self._made = pool.made
         self._results = _picker([pool.index(leaf.result, leaf.result) for leaf in reader.leaves])
         self._weights = [_picker([pool.weight(w) for w in weights]) for _, weights in reader.drawn]
         self._order = pool.order(reader)
@@ -123,22 +130,27 @@ class _Template:
         self._groups = [group for group in reader.groups.values() if len(group) > 1]
         self._members = [_picker([self._order[number] for number in group]) for group in self._groups]
 
-    def takes(self, raw: Any) -> bool:
-        """Tell whether a rule is of this form; then `filled` gives it."""
-        self._seen.clear()
-        return bool(self._form == raw)
-
-    def filled(self, key: str, fractional: str) -> Known | None:
-        """Give the rule that was taken, of the flag `key`; None where the reader must say more, as of weights without a sum."""
-        pool = self._seen.copy()
-        for i, made in self._made:
-            pool[i] = made(pool[i])
+    def known(self, raw: Any, key: str, fractional: str) -> Known | None:
+        """Give the rule of the flag `key`; None where it is not of this form, or where the reader must say more about it."""
+        seen = self._seen
+        seen.clear()
+        if not (self._form == raw and list(map(type, seen)) == self._types):
+            return None
+        pool = seen.copy()
+        try:
+            for made, pick in self._made:
+                pool += map(made, pick(seen))
+        except UnfitError:
+            return None
         pool += (key, short_key(key, fractional) if self._short else None, *self._fixed)
         for pick in self._weights:
             weights = pick(pool)
-            if not 0 < sum(weights) <= MAX_TOTAL:
+            if min(weights) < 0 or not 0 < sum(weights) <= MAX_TOTAL:
                 return None
             pool += shares_of(weights)
+        return self._filled(pool)
+
+    def _filled(self, pool: list[Any]) -> Known | None:
         same = tuple([alike(pick(pool)) for pick in self._members])
         kind = self._kinds.get(same)
         if kind is None:
@@ -156,15 +168,24 @@ class _Pool:
 
     def __init__(self, outline: Outline) -> None:
         self.fixed: list[Any] = []
+        self.made: list[tuple[Callable[[Any], Any], _Pick]] = []
+        """What makes constants of what some holes took, and what picks that."""
+        self._places = list(range(len(outline.holes)))
         self._key = len(outline.holes)
+        for made in dict.fromkeys(sort.made for sort in outline.holes if sort.made is not None):
+            holes = [i for i, sort in enumerate(outline.holes) if sort.made is made]
+            self.made.append((made, _picker(holes)))
+            for i in holes:
+                self._places[i] = self._key
+                self._key += 1
         self._lost = {id(marker): i for i, marker in enumerate(outline.markers)}
-        holes = zip(outline.holes, outline.markers, strict=True)
-        self._weights = {marker: marker for hole, marker in holes if hole.sort is WEIGHT}
+        dug = zip(outline.holes, outline.markers, strict=True)
+        self._weights = {marker: marker for sort, marker in dug if sort is WEIGHT}
 
     def index(self, kept: Any, source: Any) -> int:
         """Give the place of what the reader kept, and made of `source`."""
         hole = self._lost.pop(id(source), None)
-        return hole if hole is not None else self._fix(kept)
+        return self._places[hole] if hole is not None else self._fix(kept)
 
     def weight(self, weight: int) -> int:
         """Give the place of a weight, which may be another object than the marker that it was made of."""

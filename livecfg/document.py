@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Loc = tuple[str | int, ...]
+SECRET = "!secret"  # noqa: S105 - a tag
 
 
 class Position(NamedTuple):

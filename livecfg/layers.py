@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from livecfg.document import Document, Loc, Position, Tagged
+from livecfg.document import SECRET, Document, Loc, Position, Tagged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 UNSET = "!unset"
-SECRET = "!secret"  # noqa: S105 - a tag
 TAGS = frozenset({UNSET, SECRET})
 """The tags that layers may use."""
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
-from livecfg.document import Loc, Tagged
+from livecfg.document import SECRET, Loc, Tagged
 from livecfg.errors import RefusedError
-from livecfg.layers import SECRET
 from livecfg.refusal import Code, Refusal
 
 if TYPE_CHECKING:

@@ -33,6 +33,13 @@ def test_importing_livecfg_loads_only_pydantic_beside_the_standard_library() -> 
     assert "pydantic" in loaded
 
 
+def test_importing_livecfg_builds_no_pydantic_model() -> None:
+    """Each costs milliseconds; those of the loader are built in the first read."""
+    script = "import livecfg, pydantic; print([m.__module__ for m in pydantic.BaseModel.__subclasses__()])"
+    models = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout
+    assert "livecfg" not in models
+
+
 def test_the_public_names_are_the_ones_that_can_be_imported() -> None:
     public = {name for name in vars(livecfg) if name.isidentifier() and not name.startswith("_")}
     modules = {p.stem for p in (ROOT / "livecfg").glob("*.py")} | {p.name for p in (ROOT / "livecfg").iterdir() if p.is_dir()}

@@ -43,16 +43,21 @@ def ratio(value: float, floor: float) -> float:
     return value / floor if floor else math.nan
 
 
-def interleaved_ns(calls: dict[str, Callable[[int], None]], *, loops: int, rounds: int = 9) -> dict[str, float]:
-    """CPU nanoseconds per iteration of each call, rounds interleaved so that a slow moment hits all alike; the median."""
+def interleaved_ns(calls: dict[str, Callable[[int], None]], *, loops: int, rounds: int = 99) -> dict[str, float]:
+    """CPU nanoseconds per iteration of each call, the median of the rounds; `loops` are what ten rounds of a call run.
+
+    Rounds are short and many, so that what else the machine does hits all calls alike: with few long ones a call can have
+    another machine than its floor.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
+    each = loops // 10 or 1
     for call in calls.values():
-        call(loops // 10 or 1)
+        call(each)
     for _ in range(rounds):
         for name, call in calls.items():
             started = process_time_ns()
-            call(loops)
-            taken[name].append((process_time_ns() - started) / loops)
+            call(each)
+            taken[name].append((process_time_ns() - started) / each)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 

@@ -25,12 +25,21 @@ log = logging.getLogger(__name__)
 
 
 class Intake:
-    """Checks packs and copies; `holds` says what the mirror has already (whole, with all below it), `read` gives it."""
+    """Checks packs and copies; `holds` says what the mirror has already (whole, with all below it), `read` gives it.
+
+    `at_hand` gives what is in memory, in the mirror or not: good for comparing, and no word on what need not be sent.
+    """
 
     def __init__(
-        self, limits: Limits, holds: Callable[[str], bool], read: Callable[[str], Content], edge: Edge | None = None
+        self,
+        limits: Limits,
+        holds: Callable[[str], bool],
+        read: Callable[[str], Content],
+        at_hand: Callable[[str], Content | None] = lambda _: None,
+        edge: Edge | None = None,
     ) -> None:
         self.limits = limits
+        self.at_hand = at_hand
         self.edge = edge
         self._holds = holds
         self._read = read
@@ -132,7 +141,7 @@ class Upstream:
 def _new_objects(session: Session | LocalSession, tip: str, have: str, intake: Intake) -> Quarantine:
     if isinstance(session, LocalSession):
         has = intake.holds if have else _never  # an empty mirror need not be asked 10,000 times
-        return intake.complete(Quarantine(tip, session.objects(tip, has)))
+        return intake.complete(Quarantine(tip, session.objects(tip, has, intake.at_hand)))
     if not have or not intake.holds(have):
         return intake.pack(session.pack(tip, ""), tip)
     return intake.pack(session.pack(tip, have, intake.edge.commit if intake.edge is not None else ""), tip)

@@ -71,7 +71,7 @@ class Mirror:
         self.reports = Reports(self.folder / "processes")
         self._upstream = Upstream(source)
         self._edge = Edge(self.folder / "edge")
-        self._intake = Intake(source.limits, self.holds, self.objects.content, self._edge)
+        self._intake = Intake(source.limits, self.holds, self.objects.content, self.objects.at_hand, self._edge)
         self._unwritable = ""
         self._complaints = Complaints(self.folder)
         self._missed: set[str] = set()

@@ -72,10 +72,14 @@ class MirrorObjects:
         found = self._cache.get(object_id)
         if found is not None:
             return found
-        found = self._older.get(object_id) or self._mirror.quarantined(object_id) or self._mirror.read_stored(object_id)
+        found = self.at_hand(object_id) or self._mirror.read_stored(object_id)
         if found[0] != "blob":
             self._keep(object_id, found)
         return found
+
+    def at_hand(self, object_id: str) -> Content | None:
+        """Give kind and content of an object that is in memory."""
+        return self._cache.get(object_id) or self._older.get(object_id) or self._mirror.quarantined(object_id)
 
     def _keep(self, object_id: str, found: Content) -> None:
         self._cached_bytes += len(found[1])

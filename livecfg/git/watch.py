@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import select
+import struct
 import threading
 import time
 from contextlib import suppress
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+_SETTLE_S = 0.05
 _NO_EVENTS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "vboxsf", "afs"})
 
 # <sys/inotify.h>. Not IN_OPEN and IN_CLOSE_NOWRITE: our own reads make those, and we would wake ourselves for ever.
 _MODIFY, _ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO = 0x2, 0x4, 0x8, 0x40, 0x80
 _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF, _ONLY_FOLDERS = 0x100, 0x200, 0x400, 0x800, 0x1000000
 _CHANGES = _MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
+_ENDS = _DELETE_SELF | _MOVE_SELF | 0x2000 | 0x4000 | 0x8000  # and IN_UNMOUNT, IN_Q_OVERFLOW, IN_IGNORED
+_EVENT = struct.Struct("iIII")
 _EVENTS_BYTES = 1 << 16
 
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -53,6 +57,7 @@ class Watcher:
         self._signature: Signature = ()
         self._inotify = _Inotify()
         self._watched: set[Path] = set()
+        self._armed: list[tuple[int, int]] = []
         self._remote: dict[int, bool] = {}
         self._stop_read, self._stop_write = -1, -1
         self._thread = threading.Thread(target=self._run, name="livecfg-watch", daemon=True)
@@ -94,20 +99,39 @@ class Watcher:
         if self._inotify.descriptor >= 0:
             poll.register(self._inotify.descriptor, select.POLLIN)
         due = time.monotonic() + self._poll_s
+        told = False  # by an event, since the last look at every file
         while True:
-            ready = [descriptor for descriptor, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)]
+            wait_s = max(0.0, due - time.monotonic())
+            ready = [descriptor for descriptor, _ in poll.poll((min(wait_s, _SETTLE_S) if told else wait_s) * 1000)]
             if self._stop_read in ready:
                 return
             if ready:
-                self._inotify.drain()
-            if ready or signature(self._folders) != self._signature:
-                self._changed()
+                told = self._tell()
+            elif (found := signature(self._folders)) != self._signature:
+                self._signature = found
+                if not told or _stamps(self._folders) != self._armed:
+                    self._call()
+            if not ready:
+                told = False
             if time.monotonic() >= due:
                 self._arm()
                 due = time.monotonic() + self._poll_s
 
-    def _changed(self) -> None:
-        self._signature = signature(self._folders)  # before the call: what changes during it wakes again
+    def _tell(self) -> bool:
+        """Call after an event, and let the look at every file wait: it would take the processor from whoever was called.
+
+        True when what that look finds has made the event, or will make one; unless other folders are there by then.
+        """
+        ended = self._inotify.drain()
+        if ended:
+            self._arm()
+        sure = not ended and len(self._watched) == len(self._folders)
+        if not sure:
+            self._signature = signature(self._folders)  # before the call: what changes during it wakes again
+        self._call()
+        return sure
+
+    def _call(self) -> None:
         try:
             self._wake()
         except Exception:  # the callback's fault must not end the watching
@@ -115,6 +139,7 @@ class Watcher:
 
     def _arm(self) -> None:
         """Watch each folder that is there; again every second, since another may have taken its name (and even its inode)."""
+        self._armed = _stamps(self._folders)
         self._watched = {folder for folder in self._folders if not self._is_remote(folder) and self._inotify.watch(folder)}
         if self._held_file is not None and not self._is_remote(self._held_file):
             self._inotify.watch(self._held_file, _CLOSE_WRITE)
@@ -159,11 +184,17 @@ class _Inotify:
         found: int = _KERNEL[1](self.descriptor, os.fsencode(path), events)
         return found >= 0
 
-    def drain(self) -> None:
-        """Take every event from the queue and forget it."""
+    def drain(self) -> bool:
+        """Take every event from the queue; True when one says that a watch is over, or that events were lost."""
+        ended = False
         with suppress(OSError):  # BlockingIOError: the queue is empty
-            while os.read(self.descriptor, _EVENTS_BYTES):
-                pass
+            while events := os.read(self.descriptor, _EVENTS_BYTES):
+                at = 0
+                while at < len(events):
+                    _, mask, _, name_bytes = _EVENT.unpack_from(events, at)
+                    ended = ended or bool(mask & _ENDS)
+                    at += _EVENT.size + name_bytes
+        return ended
 
     def close(self) -> None:
         """Let go of the descriptor."""
@@ -184,6 +215,18 @@ def signature(folders: Iterable[Path]) -> Signature:
         except OSError:
             found.append((str(folder), 0, 0, 0))
     return tuple(sorted(found))
+
+
+def _stamps(folders: Iterable[Path]) -> list[tuple[int, int]]:
+    """Which folders these are."""
+    found = []
+    for folder in folders:
+        try:
+            stat = os.stat(folder)  # noqa: PTH116 - between an event and the call
+            found.append((stat.st_dev, stat.st_ino))
+        except OSError:
+            found.append((0, 0))
+    return found
 
 
 def _is_remote(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from livecfg.git.writeback import WriteBack
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.offers import make_offer
 from livecfg.trust.root import TrustedRoot
+from livecfg.trust.tree import KeptTrees, SplitObjects
 from livecfg.trust.verify import Trusted, verify
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Following:
             except (ValueError, KeyError, TypeError):
                 log.warning("the remembered state is of another root: verifying from the anchor")
         self._remembered: object = None
+        self._kept = KeptTrees()
         self._offered = ""
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -128,11 +131,12 @@ class Following:
             made = make_offer(self.mirror, self._offered, candidate.tip) if self._offered else b""
             offer(candidate.tip, self._offered, made)
             self._offered = candidate.tip
-        publish(self._judge(candidate), self.refusals)
+        objects = SplitObjects(candidate.objects, self._kept)
+        publish(self._judge(replace(candidate, objects=objects)), self.refusals)
         self._disk.promote()
         good = self._trusted.good
         if good is not None and self.beats is not None:
-            self.beats.look(self.mirror.objects, self.root.repo_id, good, time.time())
+            self.beats.look(objects, self.root.repo_id, good, time.time())
         if good is not None and good != self._remembered:
             self._disk.save_state("hub", json.dumps(self._trusted.as_state()).encode(), good.position)
             self._remembered = good

@@ -8,10 +8,13 @@ import pytest
 from livecfg.errors import FetchError, MissingObjectError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, Limits
+from livecfg.git.store import Store
 from tests.simulator import ConfigRepo, GitDaemon, GitHttpServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from livecfg.git.pack import Content
 
 TRANSPORTS = ("http", "daemon", "path", "file", "ssh")
 
@@ -210,3 +213,24 @@ def test_what_is_not_there_is_missing_not_corrupt(home: Path, repo: ConfigRepo) 
             with pytest.raises(MissingObjectError):
                 mirror.objects.read(name, "blob")
         assert not (mirror.folder / "damaged").exists()
+
+
+def test_a_folder_of_this_host_is_asked_for_the_new_objects_alone(
+    repo: ConfigRepo, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = Store.read, list[str]()
+
+    def counted(store: Store, name: str) -> Content:
+        if store.path == repo.remote_path:
+            asked.append(name)
+        return read(store, name)
+
+    with Mirror(home, GitSource(str(repo.remote_path))) as mirror:
+        mirror.fetch(None)
+        for line in repo.git("rev-list", "--objects", "-1", "HEAD").split("\n"):  # as whoever judges it does
+            mirror.objects.content(line.partition(" ")[0])
+        tip = repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+        monkeypatch.setattr(Store, "read", counted)
+        mirror.fetch(None)
+    new = repo.git("rev-list", "--objects", f"{tip}~..{tip}").split("\n")
+    assert sorted(asked) == sorted(line.partition(" ")[0] for line in new)

@@ -75,6 +75,45 @@ def test_without_file_events_the_poll_notices(tmp_path: Path, monkeypatch: pytes
         assert woken.wait(5)
 
 
+def test_an_event_calls_before_the_files_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    woken = threading.Event()
+    with Watcher([tmp_path], lambda: (order.append("called"), woken.set()), poll_s=60):
+        monkeypatch.setattr("livecfg.git.watch.signature", lambda folders: (order.append("looked"), signature(folders))[1])
+        (tmp_path / "a").write_text("1")
+        assert woken.wait(5)
+    assert order[0] == "called"
+
+
+def test_what_an_event_told_is_not_told_again_by_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, looks = [], threading.Semaphore(0)
+    with Watcher([tmp_path], lambda: calls.append(1), poll_s=0.05):
+        monkeypatch.setattr("livecfg.git.watch.signature", lambda folders: (signature(folders), looks.release())[0])
+        (tmp_path / "new").mkdir()  # one event
+        for _ in range(5):
+            assert looks.acquire(timeout=5)
+    assert len(calls) == 1
+
+
+def test_a_repository_replaced_right_after_an_event_is_followed_by_the_look(tmp_path: Path) -> None:
+    folder, other = tmp_path / "mirror" / "refs", tmp_path / "other" / "refs"
+    folder.mkdir(parents=True)
+    other.mkdir(parents=True)
+    calls = threading.Semaphore(0)
+
+    def wake() -> None:
+        calls.release()
+        if (folder / "first").exists():  # once, while whoever was called looks; the watched folder itself is not renamed
+            folder.parent.rename(tmp_path / "away")
+            other.parent.rename(folder.parent)
+            (folder / "unseen").write_text("1")
+
+    with Watcher([folder], wake, poll_s=60):
+        (folder / "first").mkdir()
+        for _ in range(2):
+            assert calls.acquire(timeout=5)
+
+
 def test_a_callback_that_raises_does_not_end_the_watching(tmp_path: Path) -> None:
     calls = threading.Semaphore(0)
 

@@ -232,12 +232,16 @@ def test_what_the_hub_brings_costs_no_question_to_git(repo: ConfigRepo, tmp_path
     with GitHttpServer(repo.path) as server, live_config(repo, server.url(repo.remote_path), tmp_path / "a", "") as live:
         link = live._follower()._link
         before = len(server.requests)
+
+        def stored() -> list[str]:
+            """The mirror's tip, once the disk is written, behind the swap."""
+            return [p.read_text().strip() for p in (tmp_path / "a").glob("*/mirror.git/refs/livecfg/tip")]
+
         for number in range(5):
             have, tip = repo.remote_tip(), set_timeout(repo, 10 + number)
             link._offer(tip, git_pack(repo, tip, have))  # type: ignore[attr-defined]
             live.wait_for(tip)
-            stored = next((tmp_path / "a").glob("*/mirror.git/refs/livecfg/tip"))
-            wait_until(lambda path=stored, wanted=tip: path.read_text().strip() == wanted)  # type: ignore[misc]
+            wait_until(lambda wanted=tip: stored() == [wanted])  # type: ignore[misc]
         threading.Event().wait(0.5)  # time to notice the last change of the mirror
         assert server.requests[before:] == []
 

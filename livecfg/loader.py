@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from livecfg.document import Document, Loc, Position, read
 from livecfg.errors import RefusedError
 from livecfg.layers import TAGS, Manifest, merge
-from livecfg.parts import Parts, explainer
+from livecfg.parts import Assembled, Parts, explainer
 from livecfg.reading import Reading
 from livecfg.refusal import Code, Refusal
 from livecfg.scope import UnsafeTree
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from livecfg.revision import Objects
     from livecfg.scope import Scope
     from livecfg.trust.verify import VerifiedCommit
+
+    _Flags = dict[str, tuple[str, dict[str, CompiledFlag]]]
 
 MANIFEST_PATH = "livecfg.yaml"
 M = TypeVar("M", bound=BaseModel)
@@ -88,11 +90,13 @@ class _Load(Generic[M]):
         files = self._files()
         if self.faults or config is None:
             raise RefusedError(*self.faults)
+        assembled = self.parts.assembled
         return Snapshot(
             self.revision,
             config,
             files=files,
             flags=flags,
+            serve=assembled.serve if assembled is not None and flags is assembled.flags else None,
             splits=splits,
             arms=arms,
             recorder=self.scope.recorder,
@@ -216,8 +220,8 @@ class _Load(Generic[M]):
         return segments
 
     def _with_same_segments(
-        self, old: Mapping[str, tuple[str, V]], dialects: Callable[[V], Sequence[Dialect]]
-    ) -> Mapping[str, tuple[str, V]]:
+        self, old: dict[str, tuple[str, V]], dialects: Callable[[V], Sequence[Dialect]]
+    ) -> dict[str, tuple[str, V]]:
         """Leave out what was made with a segment that is another now."""
         if self.old is None or {path: blob for path, (blob, _) in self.old.segments.items()} == {
             path: blob for path, (blob, _) in self.parts.segments.items()
@@ -230,7 +234,7 @@ class _Load(Generic[M]):
 
         return {path: known for path, known in old.items() if all(map(same, dialects(known[1])))}
 
-    def _flags(self) -> dict[str, CompiledFlag]:
+    def _flags(self) -> Mapping[str, CompiledFlag]:
         from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
         from livecfg.flags.targeting import Dialect  # noqa: PLC0415 - as above
         from livecfg.flags.templates import Templates  # noqa: PLC0415 - as above
@@ -246,22 +250,48 @@ class _Load(Generic[M]):
             before = old.get(document.path)
             return compile_flags(document, dialect, before[1] if before is not None else None, templates)
 
+        made = self._changed_flags(same, compile_) or self._all_flags({**same, **self.parts.flags}, compile_)
+        self.parts.assembled = made
+        flags = self._under_experiments(made.flags)
+        self.faults += self._undeclared(flags)
+        off = {key: disabled(flags[key]) for key in self.scope.killed & flags.keys()}
+        return {**flags, **off} if off else flags
+
+    def _changed_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled | None:
+        """The flags of the load before, with those of the changed files; None when files or keys came or went, or on a fault."""
+        if self.old is None or self.old.assembled is None or old is not self.old.flags:
+            return None
+        changed = self.reading.changed(self.manifest.flags)
+        if changed is None:
+            return None
+        if not changed:
+            self.parts.flags = old
+            return self.old.assembled
+        self.parts.flags = dict(old)
+        faults = len(self.faults)
+        fresh: dict[str, CompiledFlag] = {}
+        for path, blob in changed:
+            made = self.reading.product(path, blob, old, self.parts.flags, compile_)
+            fresh |= made or {}
+        if len(self.faults) > faults or any(self.parts.flags[p][1].keys() != old[p][1].keys() for p, _ in changed):
+            del self.faults[faults:]  # met again where all are looked at
+            return None
+        flags, serve = self.old.assembled
+        return Assembled({**flags, **fresh}, {**serve, **{key: flag.serve for key, flag in fresh.items()}})
+
+    def _all_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled:
         flags: dict[str, CompiledFlag] = {}
         owner: dict[str, str] = {}
-        for path, blob in self.reading.documents(manifest.flags):
-            for key, flag in (self.reading.product(path, blob, same, self.parts.flags, compile_) or {}).items():
+        for path, blob in self.reading.documents(self.manifest.flags):
+            for key, flag in (self.reading.product(path, blob, old, self.parts.flags, compile_) or {}).items():
                 if key in flags:
                     advice = "keep it in one of them"
                     message = f"the flag {key!r} stands in {owner[key]} too"
                     self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
                 flags[key], owner[key] = flag, path
-        flags = self._under_experiments(flags)
-        self.faults += self._undeclared(flags, owner)
-        for key in self.scope.killed & flags.keys():
-            flags[key] = disabled(flags[key])
-        return flags
+        return Assembled(flags, {key: flag.serve for key, flag in flags.items()})
 
-    def _undeclared(self, flags: Mapping[str, CompiledFlag], owner: Mapping[str, str]) -> list[Refusal]:
+    def _undeclared(self, flags: Mapping[str, CompiledFlag]) -> list[Refusal]:
         """Faults of the flags that the application's code declares: missing, or of another type."""
         faults = []
         for key, default in sorted(self.scope.flags.items()):
@@ -272,8 +302,8 @@ class _Load(Generic[M]):
                 continue
             wrong = next((name for name, value in flag.variants.items() if not _fits(default, value)), None)
             if wrong is not None:
-                path = owner[key]
-                document = read(self.objects.read(self.parts.flags[path][0], "blob"), path)
+                path, blob = next((path, blob) for path, (blob, made) in self.parts.flags.items() if key in made)
+                document = read(self.objects.read(blob, "blob"), path)
                 message = f"the application declares the flag {key!r} as {type(default).__name__}; this variant is none"
                 advice = "change the variant or the declaration"
                 faults.append(
@@ -281,7 +311,7 @@ class _Load(Generic[M]):
                 )
         return faults
 
-    def _under_experiments(self, flags: dict[str, CompiledFlag]) -> dict[str, CompiledFlag]:
+    def _under_experiments(self, flags: Mapping[str, CompiledFlag]) -> Mapping[str, CompiledFlag]:
         """Apply the experiments of this process to the flags they name."""
         if not self.manifest.experiments:
             return flags

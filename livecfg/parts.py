@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.document import Document, Loc, read
 from livecfg.origin import Origin
@@ -11,7 +11,7 @@ from livecfg.trust.history import last_change
 from livecfg.trust.root import Trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pydantic import BaseModel, SecretStr
 
@@ -24,14 +24,32 @@ if TYPE_CHECKING:
     from livecfg.trust.verify import AuthorisedCommit
 
 
+class Listing(NamedTuple):
+    """The files that a glob names: blob ids by path, in the order of the tree."""
+
+    tree: str
+    """The id of the folder, of the file where the glob names one; empty when there is none."""
+    files: Mapping[str, str]
+    changed: tuple[str, ...] | None
+    """Those that have another blob than in the load before; None when files came or went, or there was none: look at all."""
+
+
+class Assembled(NamedTuple):
+    """The flags of all files by key, as they are without experiments and local settings; and what serves each of them."""
+
+    flags: Mapping[str, CompiledFlag]
+    serve: Mapping[str, Callable[[Mapping[str, Any], Any], Any]]
+
+
 @dataclass(slots=True)
 class Parts:
     """Products by path, each with the blob id it was made from."""
 
     manifest: tuple[str, Manifest]
-    listings: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
+    listings: dict[str, Listing] = field(default_factory=dict)
     layers: dict[str, tuple[str, Document]] = field(default_factory=dict)
     flags: dict[str, tuple[str, dict[str, CompiledFlag]]] = field(default_factory=dict)
+    assembled: Assembled | None = None
     segments: dict[str, tuple[str, Segment]] = field(default_factory=dict)
     experiments: dict[str, tuple[str, Document]] = field(default_factory=dict)
     splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)

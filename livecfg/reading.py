@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from livecfg.document import Document, DocumentLimits, read
-from livecfg.errors import RefusedError
+from livecfg.errors import MissingObjectError, RefusedError
+from livecfg.parts import Listing
 from livecfg.refusal import Code, Refusal
-from livecfg.trust.tree import lookup, walk
+from livecfg.trust.tree import TreeFaultError, diff, lookup, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from livecfg.layers import Process, ScopeLimits
     from livecfg.parts import Parts
@@ -48,28 +49,59 @@ class Reading:
     def documents(self, globs: list[str], endings: tuple[str, ...] = _DOCUMENTS) -> list[tuple[str, str]]:
         """(path, blob id) of every document that the globs name for this process, each once, sorted."""
         found: dict[str, str] = {}
+        for listing in self._listings(globs):
+            found |= {p: blob for p, blob in listing.files.items() if p.endswith(endings)}
+        return sorted(found.items())
+
+    def changed(self, globs: list[str]) -> list[tuple[str, str]] | None:
+        """Those of `documents` that have other bytes than in the load before; None when files came or went: look at all."""
+        found: dict[str, str] = {}
+        for listing in self._listings(globs):
+            if listing.changed is None:
+                return None
+            found |= {p: listing.files[p] for p in listing.changed if p.endswith(_DOCUMENTS)}
+        return sorted(found.items())
+
+    def _listings(self, globs: list[str]) -> Iterator[Listing]:
         for glob in globs:
             path = self._process.expand(glob)
             if path is not None:
-                found |= {p: blob for p, blob in self._listing(path) if p.endswith(endings)}
-        return sorted(found.items())
+                if path not in self._parts.listings:
+                    self._parts.listings[path] = self._listing(
+                        path, self._old.listings.get(path) if self._old is not None else None
+                    )
+                yield self._parts.listings[path]
 
-    def _listing(self, glob: str) -> tuple[tuple[str, str], ...]:
-        prefix, _, last = glob.rpartition("/")
-        entry = lookup(self._objects, self._tree, glob if "*" not in last else prefix)
-        if entry is None:
-            return ()
-        if "*" not in last:
-            return () if entry.is_tree else ((glob, entry.id),)
+    def _listing(self, glob: str, old: Listing | None) -> Listing:
+        folder, _, last = glob.rpartition("/")
+        entry = lookup(self._objects, self._tree, folder if "*" in last else glob)
+        if entry is None or entry.is_tree != ("*" in last):
+            return Listing("", {}, () if old is not None and not old.files else None)
+        if old is not None and old.tree == entry.id:
+            return old._replace(changed=())
         if not entry.is_tree:
-            return ()
-        old = self._old.listings.get(glob) if self._old is not None else None
-        if old is None or old[0] != entry.id:
-            files = walk(self._objects, entry.id, f"{prefix}/" if prefix else "")
-            depth = prefix.count("/") + 1 if prefix else 0
-            old = entry.id, tuple((p, e.id) for p, e in files if last == "**" or p.count("/") == depth)
-        self._parts.listings[glob] = old
-        return old[1]
+            return Listing(entry.id, {glob: entry.id}, (glob,) if old is not None and old.files else None)
+        prefix = f"{folder}/" if folder else ""
+        patched = self._patched(old, entry.id, prefix) if old is not None and old.tree else None
+        if patched is not None:
+            return patched
+        depth = prefix.count("/")
+        files = walk(self._objects, entry.id, prefix)
+        return Listing(entry.id, {p: e.id for p, e in files if last == "**" or p.count("/") == depth}, None)
+
+    def _patched(self, old: Listing, tree: str, prefix: str) -> Listing | None:
+        """What an old listing has become, by what differs between the two trees; None when files came or went."""
+        try:
+            differ = diff(self._objects, old.tree, tree)
+        except (TreeFaultError, MissingObjectError):  # too much differs, or the old tree is gone: nobody has to keep it
+            return None
+        found: dict[str, str] = {}
+        for name, (was, now) in differ.items():
+            if was is None or now is None:
+                return None
+            if prefix + name in old.files:  # others lie deeper than the glob looks
+                found[prefix + name] = now.id
+        return Listing(tree, {**old.files, **found}, tuple(found))
 
     def product(
         self,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from livecfg.origin import Origin
     from livecfg.revision import Revision
 
+    _Serve = Callable[[Mapping[str, Any], Any], Any]
+
 M_co = TypeVar("M_co", bound=BaseModel, covariant=True)
 A = TypeVar("A", bound=BaseModel)
 T = TypeVar("T")
@@ -186,6 +188,7 @@ class Snapshot(Generic[M_co]):
         arms: Mapping[str, Mapping[str, Arm[Any]]],
         recorder: Recorder,
         explainer: Callable[[str], Origin],
+        serve: Mapping[str, _Serve] | None = None,
         parts: Any = None,
     ) -> None:
         self.revision = revision
@@ -193,7 +196,8 @@ class Snapshot(Generic[M_co]):
         self.config = config
         self.files = files
         self.flags = flags
-        self.serve: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {k: f.serve for k, f in flags.items()}
+        self.serve: Mapping[str, _Serve] = serve if serve is not None else {k: f.serve for k, f in flags.items()}
+        """What serves each flag; given where that is at hand, which says that no flag is under an experiment."""
         self.asked: Mapping[str, CompiledFlag | _Watched] = flags
         self.measured: dict[str, tuple[Assignment, ...]] = {}
         """By metric: the experiments that name it."""
@@ -203,7 +207,8 @@ class Snapshot(Generic[M_co]):
         self.explainer = explainer
         self.parts = parts
         """What the loader reuses for the next revision."""
-        self._watch(flag for flag in flags.values() if flag.assignment is not None)
+        if serve is None:
+            self._watch(flag for flag in flags.values() if flag.assignment is not None)
 
     def _watch(self, flags: Iterable[CompiledFlag]) -> None:
         """Have the reads of these flags recorded."""
@@ -215,7 +220,7 @@ class Snapshot(Generic[M_co]):
                 for metric in assignment.metrics:
                     self.measured[metric] = (*self.measured.get(metric, ()), assignment)
         if watched:
-            self.serve |= {key: flag.serve for key, flag in watched.items()}
+            self.serve = {**self.serve, **{key: flag.serve for key, flag in watched.items()}}
             self.asked = {**self.flags, **watched}
 
     def view(self, context: Mapping[str, Any]) -> View[M_co]:

@@ -1,0 +1,189 @@
+"""A reload gives what a load from nothing gives, whatever changed since; of what did not change, nothing is made again."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel
+
+from livecfg.errors import RefusedError
+from livecfg.git.worktree import WorkingTree
+from livecfg.layers import Process
+from livecfg.loader import load
+from livecfg.revision import Revision
+from livecfg.scope import Scope, UnsafeTree
+from livecfg.signals import Signals
+from livecfg.trust.tree import SplitObjects
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from livecfg.snapshot import Snapshot
+
+MANIFEST = """
+version: 1
+layers: [base.yaml]
+flags: [flags/one.yaml, "flags/flat/*", "flags/deep/**", "flags/deep/below/**", "flags/{region}/**"]
+segments: [segments/**]
+experiments: [experiments/**]
+"""
+EXPERIMENT = """
+experiment: try
+hypothesis: More is better.
+owner: checkout
+layer: {name: checkout, slots: [0, 100]}
+arms: {"off": {weight: 1}, "on": {weight: 1}}
+flag: a
+until: 2999-01-31
+"""
+PATHS = [
+    *("one.yaml", "flat/a.yaml", "flat/b.yaml", "flat/c.json", "flat/not/looked/at.yaml", "flat/read.md"),
+    *("deep/d.yaml", "deep/below/f.yaml", "deep/below/g.yaml", "deep/below/on/h.yaml"),
+]
+
+
+class Config(BaseModel, frozen=True):
+    timeout_s: float = 1.0
+
+
+class Folder:
+    """A working tree that is loaded again and again; `keeps` the trees that were, so that differences are looked for in them."""
+
+    def __init__(self, path: Path, *, keeps: bool = True, killed: str = "", declared: dict[str, object] | None = None) -> None:
+        self.path = path
+        self.undone: list[tuple[str, str | None]] = []
+        self.tree = WorkingTree(path)
+        self.objects = SplitObjects(self.tree.objects) if keeps else self.tree.objects
+        process = Process("checkout", "prod")
+        self.scope = Scope(Config, process, Signals(), lambda: 0, flags=declared or {}, killed=frozenset(killed))
+        self.write("livecfg.yaml", MANIFEST)
+        self.write("base.yaml", "timeout_s: 2\n")
+        self.write("segments/beta.txt", "u1\n")
+
+    def write(self, name: str, text: str | None) -> None:
+        """Write a file; without a text there is none."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.undone.append((name, path.read_text() if path.exists() else None))
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(text)
+
+    def undo(self) -> None:
+        """Take back what was written since the last good load."""
+        for name, text in reversed(self.undone.copy()):
+            self.write(name, text)
+
+    def load(self, before: Snapshot[Config] | None = None) -> tuple[Snapshot[Config] | None, list[str]]:
+        """Load what is there now; gives the snapshot, or what is wrong."""
+        tree = self.tree.tree_id()
+        try:
+            return load(UnsafeTree(Revision("tree", tree), tree), self.objects, self.scope, before), []
+        except RefusedError as error:
+            return None, sorted(map(str, error.refusals))
+
+
+def flags_of(keys: list[str], r: random.Random) -> str:
+    """Give a file of flags, now and then with a fault."""
+    rules: list[dict[str, Any]] = [
+        {"if": [{"==": [{"var": "plan"}, r.choice("xyz")]}, "on", "off"]},
+        {"if": [{"in": [{"var": "targetingKey"}, {"$ref": "segment:beta"}]}, "on", "off"]},
+    ]
+    flags = {
+        key: {
+            "state": r.choice(["ENABLED"] * 20 + ["OFF"]),
+            "variants": {"on": True, "off": False},
+            "defaultVariant": r.choice(["on", "off"]),
+            "targeting": r.choice([*rules, {}, {}]),
+        }
+        for key in keys
+    }
+    return json.dumps({"flags": flags})
+
+
+def one_flag(key: str, value: str) -> str:
+    """Give a file with one flag that has one variant."""
+    return json.dumps({"flags": {key: {"state": "ENABLED", "variants": {"v": value}, "defaultVariant": "v"}}})
+
+
+def edit(folder: Folder, r: random.Random) -> None:
+    """Change one file, or two."""
+    for _ in range(r.randint(1, 2)):
+        kind = r.random()
+        if kind < 0.1:
+            folder.write("segments/beta.txt", f"u{r.randint(1, 3)}\n")
+        elif kind < 0.2:
+            folder.write("experiments/try.yaml", r.choice([EXPERIMENT, EXPERIMENT.replace("More", "Less"), None]))
+        elif kind < 0.3:
+            folder.write("base.yaml", f"timeout_s: {r.randint(1, 3)}\n")
+        else:
+            name = r.choice(PATHS)
+            keys = r.choice([[name[-6]], [name[-6]], [name[-6], f"more-{name}"], ["a", "b"]])
+            folder.write(f"flags/{name}", r.choice([flags_of(keys, r)] * 8 + [None]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reload_gives_what_a_load_from_nothing_gives(tmp_path: Path, seed: int) -> None:
+    r = random.Random(seed)
+    declared: dict[str, object] = {"a": False} if seed % 3 else {}
+    folder = Folder(tmp_path, keeps=seed < 3, killed="b" if seed % 2 else "", declared=declared)
+    for path in PATHS[:5]:
+        folder.write(f"flags/{path}", flags_of([path[-6]], r))
+    before, seen = None, [0, 0]
+    for _ in range(40):
+        made, faults = folder.load(before)
+        anew, the_same = folder.load()
+        assert faults == the_same
+        seen[made is None] += 1
+        if made is not None and anew is not None:
+            assert dict(made.flags) == dict(anew.flags)
+            assert list(made.flags) == list(anew.flags)
+            assert dict(made.parts.flags) == dict(anew.parts.flags)
+            assert made.serve.keys() == anew.serve.keys()
+            for key in made.flags:
+                for context in ({}, {"plan": "x", "targetingKey": "u1"}, {"plan": "y", "targetingKey": "u2"}):
+                    assert made.evaluate(key, None, context).value == anew.evaluate(key, None, context).value
+                    assert made.flag(key, None, context) == made.evaluate(key, None, context).value
+            before = made
+            folder.undone.clear()
+        elif r.random() < 0.7:
+            folder.undo()
+        edit(folder, r)
+    assert min(seen) > 3  # both happen: what loads, and what is refused
+
+
+def test_a_changed_file_is_the_only_one_that_is_made_again(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    r = random.Random(1)
+    for path in PATHS[:3]:
+        folder.write(f"flags/{path}", flags_of([f"of {path}"], r))
+    before, _ = folder.load()
+    folder.write("flags/flat/a.yaml", one_flag("of flat/a.yaml", "never like this"))
+    after, _ = folder.load(before)
+    assert before is not None
+    assert after is not None
+    assert [key for key in after.flags if after.flags[key] is not before.flags[key]] == ["of flat/a.yaml"]
+    assert after.flag("of flat/a.yaml", "", {}) == "never like this"
+    assert before.flag("of flat/a.yaml", False, {}) in {True, False}  # noqa: FBT003 - the default
+
+
+def test_a_change_elsewhere_leaves_the_flags_as_they_are(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write("flags/one.yaml", one_flag("f", "v"))
+    before, _ = folder.load()
+    folder.write("base.yaml", "timeout_s: 9\n")
+    folder.write("flags/flat/read.md", "nothing")
+    folder.write("flags/flat/not/looked/at.yaml", one_flag("g", "v"))
+    after, _ = folder.load(before)
+    folder.write("base.yaml", "timeout_s: 8\n")
+    last, _ = folder.load(after)
+    assert before is not None
+    assert after is not None
+    assert last is not None
+    assert last.config.timeout_s == 8
+    assert last.flags is after.flags
+    assert after.flags["f"] is before.flags["f"]

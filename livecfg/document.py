@@ -15,6 +15,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.errors import RefusedError
@@ -144,15 +145,23 @@ def _bound_json(text: str, path: str, limits: DocumentLimits) -> None:
         raise _fault(Code.DOCUMENT_LIMIT, path, Position(1, 1), f"more than {limits.nodes:,} values")
     if text.count("[") + text.count("{") <= limits.depth:
         return
+    if max(accumulate(map(_STEP.__getitem__, _NO_BRACKETS.sub("", text))), default=0) > limits.depth:
+        raise _fault(Code.DOCUMENT_LIMIT, path, _too_deep(text, limits.depth), f"nested deeper than {limits.depth} levels")
+
+
+def _too_deep(text: str, most: int) -> Position:
     depth = 0
-    for match in _JSON_STRUCTURE.finditer(text):
-        char = match[0][0]
-        depth += (char in "[{") - (char in "]}")
-        if depth > limits.depth:
-            raise _fault(Code.DOCUMENT_LIMIT, path, _at(text, match.start()), f"nested deeper than {limits.depth} levels")
+    for match in _BRACKET.finditer(text):
+        depth += _STEP.get(match[0], 0)
+        if depth > most:
+            return _at(text, match.start())
+    raise AssertionError("a depth that is nowhere")
 
 
-_JSON_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_NO_BRACKETS = re.compile(rf'{_STRING}|[^\[\]{{}}"]++|"', re.DOTALL)
+_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
 _INT64 = range(-(1 << 63), 1 << 64)
 

@@ -128,6 +128,13 @@ def test_too_many_values_are_refused() -> None:
     assert fault(b"[" + b"1, " * 100 + b"1]", "a.json", nodes=50)[0] is Code.DOCUMENT_LIMIT
 
 
+@pytest.mark.parametrize("text", ["[" * 99, '\\"' + "[" * 99, "{" * 33 + "\\\\", '\n"]'])
+def test_brackets_inside_a_json_text_nest_nothing(text: str) -> None:
+    assert read(json.dumps([text, [[text]]]).encode(), "a.json").value == [text, [[text]]]
+    assert read(json.dumps(text).encode(), "a.json").value == text
+    assert fault(json.dumps([text, [[text, [1]]]]).encode(), "a.json", depth=3)[0] is Code.DOCUMENT_LIMIT
+
+
 def test_an_alias_bomb_is_refused_at_its_first_anchor() -> None:
     bomb = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (98 + i, 98 + i, 97 + i, 97 + i) for i in range(20))
     assert fault(bomb) == (Code.YAML_FEATURE, 1, 4)

@@ -33,6 +33,8 @@ from livecfg.testing import snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from livecfg.snapshot import View
+
 LOOPS = 20_000
 WITH_PEERS = False
 BOOLEAN = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
@@ -168,8 +170,7 @@ def thousand() -> list[Figure]:
     flags = many(1_000, segments=True)
     document = read(json.dumps({"flags": flags}).encode(), "flags.json", DocumentLimits(size_bytes=1 << 23, nodes=1 << 20))
     made = _compile(document)
-    view = snapshot(flags={"flags": {}}).view(CONTEXT)
-    view._serve.update({key: flag.serve for key, flag in made.items()})  # noqa: SLF001 - beyond one document's limit of 1 MiB
+    view = _view_of(made)
     client = Client({f"{k}-{i}": f for i in range(167) for k, f in functions(constants_of(i), f"-{i}").items()})
     asks = [(key, "a" if key.startswith("W6") else False) for key in flags]
     wrong = [key for key, default in asks if view.flag(key, default) != client.flag(key, default, CONTEXT)]
@@ -236,24 +237,28 @@ def many(count: int, *, segments: bool = False) -> dict[str, Any]:
 
 def sizes() -> list[Figure]:
     """Measure one call among 10, 1,000 and 10,000 flags, and what they take in memory."""
-    figures = []
-    small = 0.0
+    taken: dict[int, int] = {}
+    calls: dict[str, Callable[[int], None]] = {"bare": _bare}
     for count in (10, 1_000, 10_000):
-        flags = many(count)
-        document = Document("flags.json", b"", {"flags": json.loads(json.dumps(flags))})
+        document = Document("flags.json", b"", {"flags": json.loads(json.dumps(many(count)))})
         tracemalloc.start()
         made = _compile(document)
-        taken = tracemalloc.get_traced_memory()[0]
+        taken[count] = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        view = snapshot(flags={"flags": {}}).view(CONTEXT)
-        view._serve.update({key: flag.serve for key, flag in made.items()})  # noqa: SLF001 - beyond one document's limit of 1 MiB
-        calls = {"bare": _bare, "flag": _loop(view.flag, f"W2-{count // 6 - 1}", False)}  # noqa: FBT003 - the default
-        ns = interleaved_ns(calls, loops=LOOPS)
-        one = ns["flag"] - ns["bare"]
-        small = small or one
-        figures.append(Figure(f"view.flag among {count:,}", one, "ns", "among 10", ratio(one, small)))
-        figures.append(Figure(f"memory of {count:,} flags beside their text", taken / 1e6, "MB"))
-    return figures
+        view = _view_of(made)
+        calls[f"{count:,}"] = _loop(view.flag, f"W2-{count // 6 - 1}", False)  # noqa: FBT003 - the default
+    ns = interleaved_ns(calls, loops=LOOPS)
+    figures = [Figure(f"memory of {count:,} flags beside their text", size / 1e6, "MB") for count, size in taken.items()]
+    bare = ns.pop("bare")
+    ns = {n: v - bare for n, v in ns.items()}
+    return figures + [Figure(f"view.flag among {n}", v, "ns", "among 10", ratio(v, ns["10"])) for n, v in ns.items()]
+
+
+def _view_of(made: dict[str, CompiledFlag]) -> View[Any]:
+    """Give a view of flags that no one document could hold."""
+    view = snapshot(flags={"flags": {}}).view(CONTEXT)
+    view._serve = {key: flag.serve for key, flag in made.items()}  # noqa: SLF001 - a document holds 1 MiB at most
+    return view
 
 
 def threads() -> list[Figure]:

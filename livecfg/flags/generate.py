@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from livecfg.flags.expressions import (
     GLOBALS,
@@ -53,6 +53,18 @@ def parameters(leaves: tuple[int, ...], mode: Mode) -> list[str]:
     return ours + [f"{part}{i}" for i in range(len(leaves)) for part in ("reason", "error", "rule")]
 
 
+def _locate(function: ast.FunctionDef) -> None:
+    """Give every node a place, which `compile` asks for; `ast.fix_missing_locations` takes longer than `compile` itself."""
+    rest: list[Any] = [function]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, list):
+            rest += node
+        elif isinstance(node, ast.AST):
+            rest += vars(node).values()
+            node.lineno = node.col_offset = 1  # type: ignore[attr-defined]  # an operator has none, and may have
+
+
 class _Generator(Expressions):
     def __init__(self, shape: Node, leaves: tuple[int, ...], kind: str, mode: Mode) -> None:
         super().__init__(shape, mode)
@@ -68,8 +80,8 @@ class _Generator(Expressions):
         names += parameters(self.leaves, self.mode)
         arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
         function = ast.FunctionDef(self.mode, arguments, guarded, [], None)
-        module = ast.fix_missing_locations(ast.Module([function], []))
-        compiled = compile(module, _FILE, "exec", dont_inherit=True, optimize=2)
+        _locate(function)
+        compiled = compile(ast.Module([function], []), _FILE, "exec", dont_inherit=True, optimize=2)
         return next(c for c in compiled.co_consts if isinstance(c, CodeType))
 
     def _type_check(self) -> list[ast.stmt]:

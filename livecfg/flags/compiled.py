@@ -224,6 +224,8 @@ class CompiledFlag:
     # --- identity -----------------------------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
+        if self is other:  # most flags of two snapshots
+            return True
         if not isinstance(other, CompiledFlag):
             return NotImplemented
         mine, its = self.dialect._replace(clock=_no_clock), other.dialect._replace(clock=_no_clock)

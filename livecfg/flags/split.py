@@ -88,6 +88,8 @@ class CompiledSplit:
         return self._document.key_position(full) if at_key else self._document.position(full)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if not isinstance(other, CompiledSplit):
             return NotImplemented
         return (self.name, self.arms, self._flag) == (other.name, other.arms, other._flag)

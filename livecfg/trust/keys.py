@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from livecfg.trust.wire import Reader, SignatureError, positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 16384
+_KEYS_MOST = 256
+"""How many keys of each type stay made: a history is signed by few people, and making a key may cost more than its check."""
 _CURVE_BYTES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}
 
 
@@ -111,12 +117,18 @@ def _ed25519(fields: tuple[bytes, ...], _: bytes, reader: Reader, data: bytes) -
 
 def _verify_ed25519(public: bytes, signature: bytes, data: bytes) -> None:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - loaded with the first signature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - as above
 
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+        _ed25519_key(public).verify(signature, data)
     except (InvalidSignature, ValueError):
         raise SignatureError(_MISMATCH) from None
+
+
+@lru_cache(_KEYS_MOST)
+def _ed25519_key(public: bytes) -> Ed25519PublicKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - as above
+
+    return Ed25519PublicKey.from_public_bytes(public)
 
 
 def _rsa_bits(fields: tuple[bytes, ...]) -> int:
@@ -130,17 +142,22 @@ def _rsa(fields: tuple[bytes, ...], name: bytes, reader: Reader, data: bytes) ->
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers  # noqa: PLC0415 - as above
 
-    e, n = positive(fields[0]), positive(fields[1])
     signature = reader.string()
     reader.end()
     algorithm = hashes.SHA256() if name == b"rsa-sha2-256" else hashes.SHA512()
     try:
-        RSAPublicNumbers(e, n).public_key().verify(signature, data, PKCS1v15(), algorithm)
+        _rsa_key(*fields).verify(signature, data, PKCS1v15(), algorithm)
     except (InvalidSignature, ValueError):
         raise SignatureError(_MISMATCH) from None
     return 0
+
+
+@lru_cache(_KEYS_MOST)
+def _rsa_key(exponent: bytes, modulus: bytes) -> RSAPublicKey:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers  # noqa: PLC0415 - as above
+
+    return RSAPublicNumbers(positive(exponent), positive(modulus)).public_key()
 
 
 def _ecdsa_bits(curve: bytes, fields: tuple[bytes, ...]) -> int:
@@ -158,24 +175,29 @@ def _ecdsa(fields: tuple[bytes, ...], _: bytes, reader: Reader, data: bytes) -> 
 
 def _verify_ecdsa(fields: tuple[bytes, ...], signature: bytes, data: bytes) -> None:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature  # noqa: PLC0415 - as above
 
-    curves: dict[bytes, tuple[ec.EllipticCurve, Any]] = {
-        b"nistp256": (ec.SECP256R1(), hashes.SHA256()),
-        b"nistp384": (ec.SECP384R1(), hashes.SHA384()),
-        b"nistp521": (ec.SECP521R1(), hashes.SHA512()),
-    }
-    curve, algorithm = curves[fields[0]]
     reader = Reader(signature)
     r, s = positive(reader.string()), positive(reader.string())
     reader.end()
     try:
-        public = ec.EllipticCurvePublicKey.from_encoded_point(curve, fields[1])
-        public.verify(encode_dss_signature(r, s), data, ec.ECDSA(algorithm))
+        public, algorithm = _ecdsa_key(fields[0], fields[1])
+        public.verify(encode_dss_signature(r, s), data, algorithm)
     except (InvalidSignature, ValueError):
         raise SignatureError(_MISMATCH) from None
+
+
+@lru_cache(_KEYS_MOST)
+def _ecdsa_key(curve: bytes, point: bytes) -> tuple[EllipticCurvePublicKey, ECDSA]:
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as above
+
+    form, algorithm = {
+        b"nistp256": (ec.SECP256R1, hashes.SHA256),
+        b"nistp384": (ec.SECP384R1, hashes.SHA384),
+        b"nistp521": (ec.SECP521R1, hashes.SHA512),
+    }[curve]
+    return ec.EllipticCurvePublicKey.from_encoded_point(form(), point), ec.ECDSA(algorithm())
 
 
 def _attested(application: bytes, reader: Reader, data: bytes) -> tuple[int, bytes]:

@@ -102,9 +102,10 @@ class RawTree:
             starts = starts[:first] + middle + (array("I", [start + shift for start in rest]) if shift else rest)
         new = RawTree(raw, self._id_bytes, starts, None)
         names = [new._name(index) for index in range(first, first + len(middle))]
-        places = [self._index(name) for name in names]
-        if len(set(names)) < len(names) or any(at is not None and not first <= at < last for at in places):
-            return None
+        if names != [self._name(index) for index in range(first, last)]:
+            places = [self._index(name) for name in names]
+            if len(set(names)) < len(names) or any(at is not None and not first <= at < last for at in places):
+                return None
         around = range(max(first - 1, 0), min(first + len(middle) + 1, len(new)))
         return new if _rises(map(new._key_at, around)) else None
 

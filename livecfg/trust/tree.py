@@ -26,6 +26,8 @@ _MANY_NAMES = 16
 
 Change = tuple[Entry | None, Entry | None]
 """Entry before and after; None where there was or is nothing."""
+_Apart = tuple[dict[str, Entry], dict[str, Entry]]
+_CHANGES_KEPT, _SMALL_CHARS = 64, 1024
 
 
 def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
@@ -78,6 +80,8 @@ class SplitObjects:
         self._objects = objects
         self.trees = trees if trees is not None else KeptTrees()
         self.commits: dict[str, Commit] = {}
+        self.apart: dict[tuple[str | None, str | None], _Apart] = {}
+        """What the last small changes of trees consist of: each is asked for by a commit's hygiene and by its rules."""
 
     def read(self, object_id: str, kind: Kind) -> bytes:
         """Give the content of one object."""
@@ -158,9 +162,7 @@ class _Differ:
             return {}
         if prefix.count("/") > MAX_DEPTH:
             raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
-        before = read_tree(self._objects, old) if old else None
-        after = read_tree(self._objects, new, before) if new else None
-        gone, come = _apart(before, after)
+        gone, come = _apart(self._objects, old, new)
         changes: dict[str, Change] = {}
         for name in sorted(gone.keys() | come.keys()):
             was, now = gone.get(name), come.get(name)
@@ -186,12 +188,26 @@ class _Differ:
         return changes
 
 
-def _apart(old: RawTree | None, new: RawTree | None) -> tuple[dict[str, Entry], dict[str, Entry]]:
-    """The entries of each of two trees, without most of those that are the same in both."""
-    if old is None or new is None:
-        return dict(old or ()), dict(new or ())
-    here, there = old.beside(new)
-    return dict(map(old.__getitem__, here)), dict(map(new.__getitem__, there))
+def _apart(objects: Objects, old: str | None, new: str | None) -> _Apart:
+    """The entries of each of two trees (None: the empty tree), without most of those that are the same in both."""
+    kept = objects.apart if isinstance(objects, SplitObjects) else {}
+    found = kept.get((old, new))
+    if found is None:
+        found = _compared(objects, old, new)
+        if sum(map(len, found[0])) + sum(map(len, found[1])) <= _SMALL_CHARS:
+            if len(kept) >= _CHANGES_KEPT:
+                kept.clear()
+            kept[old, new] = found
+    return found
+
+
+def _compared(objects: Objects, old: str | None, new: str | None) -> _Apart:
+    before = read_tree(objects, old) if old else None
+    after = read_tree(objects, new, before) if new else None
+    if before is None or after is None:
+        return dict(before or ()), dict(after or ())
+    here, there = before.beside(after)
+    return dict(map(before.__getitem__, here)), dict(map(after.__getitem__, there))
 
 
 def check(objects: Objects, tree_id: str, known: str | None, prefix: str = "") -> None:
@@ -205,9 +221,9 @@ def check(objects: Objects, tree_id: str, known: str | None, prefix: str = "") -
         return
     if prefix.count("/") >= MAX_DEPTH:
         raise TreeFaultError(f"{prefix}: nested deeper than {MAX_DEPTH} levels", prefix)
-    found = read_tree(objects, tree_id)
     before = read_tree(objects, known) if known else None
-    gone, come = _apart(before, found)
+    found = read_tree(objects, tree_id, before)
+    gone, come = _apart(objects, known, tree_id)
     if not (found.is_clean or (before is not None and before.is_clean and _stays_clean(found, gone, come))):
         _check_names(found, prefix)
     found.is_clean = True

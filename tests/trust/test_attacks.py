@@ -643,7 +643,7 @@ ATTACKS: dict[str, Removed] = {
         attack_15,
     ),
     "15 changed bytes": Removed(
-        keys, "from_public_bytes(public).verify(signature, data)", "from_public_bytes(public)", attack_15_bytes
+        keys, "_ed25519_key(public).verify(signature, data)", "_ed25519_key(public)", attack_15_bytes
     ),
     "16 hub that withholds": Removed(graph, "if not has(name):", "if False:", attack_16),
     "17 submodule": Removed(

@@ -158,8 +158,9 @@ def _too_deep(text: str, most: int) -> Position:
     raise AssertionError("a depth that is nowhere")
 
 
-_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_NO_BRACKETS = re.compile(rf'{_STRING}|[^\[\]{{}}"]++|"', re.DOTALL)
+# A string that does not end goes on to the end of the text: looked for again at each of its quotes it would take hours.
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+_NO_BRACKETS = re.compile(rf'{_STRING}|[^\[\]{{}}"]++', re.DOTALL)
 _BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)

@@ -135,6 +135,12 @@ def test_brackets_inside_a_json_text_nest_nothing(text: str) -> None:
     assert fault(json.dumps([text, [[text, [1]]]]).encode(), "a.json", depth=3)[0] is Code.DOCUMENT_LIMIT
 
 
+@pytest.mark.parametrize("text", [b'"' + b'\\"' * 400_000, b'\\"' * 400_000, b'"\\' * 400_000])
+def test_a_json_text_of_quotes_takes_no_longer_than_any_other(text: bytes) -> None:
+    assert fault(b"[" * 40 + text, "a.json", depth=32)[0] is Code.DOCUMENT_LIMIT  # by looking again at each quote: hours
+    assert fault(b"[" * 20 + b"[]," * 20 + text, "a.json", depth=32)[0] is Code.SYNTAX
+
+
 def test_an_alias_bomb_is_refused_at_its_first_anchor() -> None:
     bomb = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (98 + i, 98 + i, 97 + i, 97 + i) for i in range(20))
     assert fault(bomb) == (Code.YAML_FEATURE, 1, 4)

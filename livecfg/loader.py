@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from livecfg.flags.split import CompiledSplit
     from livecfg.flags.targeting import Dialect
     from livecfg.layers import Merged
+    from livecfg.parts import Made
     from livecfg.revision import Objects
     from livecfg.scope import Scope
     from livecfg.trust.verify import VerifiedCommit
 
-    _Flags = dict[str, tuple[str, dict[str, CompiledFlag]]]
+    _Flags = dict[str, Made[dict[str, CompiledFlag]]]
 
 MANIFEST_PATH = "livecfg.yaml"
 M = TypeVar("M", bound=BaseModel)
@@ -219,20 +220,16 @@ class _Load(Generic[M]):
             segments[PREFIX + made.name], owner[made.name] = made, path
         return segments
 
-    def _with_same_segments(
-        self, old: dict[str, tuple[str, V]], dialects: Callable[[V], Sequence[Dialect]]
-    ) -> dict[str, tuple[str, V]]:
+    def _with_same_segments(self, old: dict[str, Made[V]], dialects: Callable[[V], Sequence[Dialect]]) -> dict[str, Made[V]]:
         """Leave out what was made with a segment that is another now."""
-        if self.old is None or {path: blob for path, (blob, _) in self.old.segments.items()} == {
-            path: blob for path, (blob, _) in self.parts.segments.items()
-        }:
+        if self.old is None or self.old.segments == self.parts.segments:
             return old
         from livecfg.flags.segment import Segment  # noqa: PLC0415 - keeps `import livecfg` light
 
         def same(dialect: Dialect) -> bool:
             return all(self.segments.get(n) == s for n, s in dialect.evaluators.items() if isinstance(s, Segment))
 
-        return {path: known for path, known in old.items() if all(map(same, dialects(known[1])))}
+        return {path: known for path, known in old.items() if all(map(same, dialects(known.product)))}
 
     def _flags(self) -> Mapping[str, CompiledFlag]:
         from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
@@ -243,7 +240,6 @@ class _Load(Generic[M]):
         dialect = Dialect(manifest.fractional, manifest.gate, static, self.segments, self.scope.clock)
         old = self.old.flags if self.old is not None and self.old.manifest[0] == self.parts.manifest[0] else {}
         same = self._with_same_segments(old, lambda made: [flag.dialect for flag in made.values()])
-
         templates = Templates()
 
         def compile_(document: Document) -> dict[str, CompiledFlag]:
@@ -264,20 +260,24 @@ class _Load(Generic[M]):
         changed = self.reading.changed(self.manifest.flags)
         if changed is None:
             return None
-        if not changed:
+        mark = self.reading.mark()
+        flags, serve, size_bytes = self.old.assembled
+        size_bytes -= sum(old[path].size_bytes for path, _ in changed)
+        fits = self.reading.spend("", size_bytes, len(old) - len(changed))
+        if fits and not changed:
             self.parts.flags = old
             return self.old.assembled
         self.parts.flags = dict(old)
-        faults = len(self.faults)
         fresh: dict[str, CompiledFlag] = {}
         for path, blob in changed:
-            made = self.reading.product(path, blob, old, self.parts.flags, compile_)
-            fresh |= made or {}
-        if len(self.faults) > faults or any(self.parts.flags[p][1].keys() != old[p][1].keys() for p, _ in changed):
-            del self.faults[faults:]  # met again where all are looked at
+            made: dict[str, CompiledFlag] = self.reading.product(path, blob, old, self.parts.flags, compile_) or {}
+            fits = fits and made.keys() == old[path].product.keys()
+            size_bytes += self.parts.flags[path].size_bytes
+            fresh |= made
+        if not fits:
+            self.reading.back(mark)  # all are looked at, and faults met again
             return None
-        flags, serve = self.old.assembled
-        return Assembled({**flags, **fresh}, {**serve, **{key: flag.serve for key, flag in fresh.items()}})
+        return Assembled({**flags, **fresh}, {**serve, **{key: flag.serve for key, flag in fresh.items()}}, size_bytes)
 
     def _all_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled:
         flags: dict[str, CompiledFlag] = {}
@@ -289,7 +289,8 @@ class _Load(Generic[M]):
                     message = f"the flag {key!r} stands in {owner[key]} too"
                     self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
                 flags[key], owner[key] = flag, path
-        return Assembled(flags, {key: flag.serve for key, flag in flags.items()})
+        size_bytes = sum(made.size_bytes for made in self.parts.flags.values())
+        return Assembled(flags, {key: flag.serve for key, flag in flags.items()}, size_bytes)
 
     def _undeclared(self, flags: Mapping[str, CompiledFlag]) -> list[Refusal]:
         """Faults of the flags that the application's code declares: missing, or of another type."""
@@ -302,7 +303,7 @@ class _Load(Generic[M]):
                 continue
             wrong = next((name for name, value in flag.variants.items() if not _fits(default, value)), None)
             if wrong is not None:
-                path, blob = next((path, blob) for path, (blob, made) in self.parts.flags.items() if key in made)
+                path, blob = next((path, blob) for path, (blob, made, _) in self.parts.flags.items() if key in made)
                 document = read(self.objects.read(blob, "blob"), path)
                 message = f"the application declares the flag {key!r} as {type(default).__name__}; this variant is none"
                 advice = "change the variant or the declaration"

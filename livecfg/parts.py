@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from livecfg.document import Document, Loc, read
 from livecfg.origin import Origin
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from livecfg.trust.verify import AuthorisedCommit
 
 
+V = TypeVar("V")
+
+
+class Made(NamedTuple, Generic[V]):
+    """What was made of a file."""
+
+    blob: str
+    product: V
+    size_bytes: int
+    """Of the file: unchanged ones count against the limits of the scope, too."""
+
+
 class Listing(NamedTuple):
     """The files that a glob names: blob ids by path, in the order of the tree."""
 
@@ -39,6 +51,8 @@ class Assembled(NamedTuple):
 
     flags: Mapping[str, CompiledFlag]
     serve: Mapping[str, Callable[[Mapping[str, Any], Any], Any]]
+    size_bytes: int
+    """Of the files."""
 
 
 @dataclass(slots=True)
@@ -47,12 +61,12 @@ class Parts:
 
     manifest: tuple[str, Manifest]
     listings: dict[str, Listing] = field(default_factory=dict)
-    layers: dict[str, tuple[str, Document]] = field(default_factory=dict)
-    flags: dict[str, tuple[str, dict[str, CompiledFlag]]] = field(default_factory=dict)
+    layers: dict[str, Made[Document]] = field(default_factory=dict)
+    flags: dict[str, Made[dict[str, CompiledFlag]]] = field(default_factory=dict)
     assembled: Assembled | None = None
-    segments: dict[str, tuple[str, Segment]] = field(default_factory=dict)
-    experiments: dict[str, tuple[str, Document]] = field(default_factory=dict)
-    splits: dict[str, tuple[str, tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
+    segments: dict[str, Made[Segment]] = field(default_factory=dict)
+    experiments: dict[str, Made[Document]] = field(default_factory=dict)
+    splits: dict[str, Made[tuple[CompiledSplit, dict[str, Arm[Any]]]]] = field(default_factory=dict)
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     merged: Merged | None = None
     secrets: tuple[SecretStr, ...] = ()
@@ -94,11 +108,11 @@ def _config_origin(key: str, parts: Parts, model: type[BaseModel]) -> Origin | N
 
 def _named_origin(key: str, parts: Parts, objects: Objects) -> Origin | None:
     """The origin of a flag or a split: the file that holds it."""
-    for path, (blob, flags) in parts.flags.items():
+    for path, (blob, flags, _) in parts.flags.items():
         if key in flags:
             at = read(objects.read(blob, "blob"), path).key_position(("flags", key))
             return Origin(key, path, path, at.line, at.column)
-    for path, (_, (split, _arms)) in parts.splits.items():
+    for path, (_, (split, _arms), _) in parts.splits.items():
         if split.name == key:
             return Origin(key, path, path, 1, 1)
     return None

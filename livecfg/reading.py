@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from livecfg.document import Document, DocumentLimits, read
 from livecfg.errors import MissingObjectError, RefusedError
-from livecfg.parts import Listing
+from livecfg.parts import Listing, Made
 from livecfg.refusal import Code, Refusal
 from livecfg.trust.tree import TreeFaultError, diff, lookup, walk
 
@@ -107,8 +107,8 @@ class Reading:
         self,
         path: str,
         blob: str,
-        old: Mapping[str, tuple[str, V]],
-        new: dict[str, tuple[str, V]],
+        old: Mapping[str, Made[V]],
+        new: dict[str, Made[V]],
         make: Callable[[Document], V],
         tags: frozenset[str] = frozenset(),
     ) -> V | None:
@@ -120,36 +120,48 @@ class Reading:
         self,
         path: str,
         blob: str,
-        old: Mapping[str, tuple[str, V]],
-        new: dict[str, tuple[str, V]],
+        old: Mapping[str, Made[V]],
+        new: dict[str, Made[V]],
         make: Callable[[bytes], V],
     ) -> V | None:
         """Give what `make` gives for the bytes of a file, or gave for the same bytes last time; its faults are collected."""
         known = old.get(path)
-        if known is None or known[0] != blob:
+        if known is None or known.blob != blob:
             data = self._objects.read(blob, "blob")
-            if not self._spend(path, len(data)):
+            if not self.spend(path, len(data)):
                 return None
             try:
-                known = blob, make(data)
+                known = Made(blob, make(data), len(data))
             except RefusedError as error:
                 self.faults += error.refusals
                 return None
+        elif not self.spend(path, known.size_bytes):
+            return None
         new[path] = known
-        return known[1]
+        return known.product
 
     def file(self, path: str, blob: str) -> bytes | None:
         """Give the bytes of a file; None when the budget is spent."""
         old = self._old.files.get(path) if self._old is not None else None
         data = old[1] if old is not None and old[0] == blob else self._objects.read(blob, "blob")
-        if not self._spend(path, len(data)):
+        if not self.spend(path, len(data)):
             return None
         self._parts.files[path] = (blob, data)
         return data
 
-    def _spend(self, path: str, size_bytes: int) -> bool:
+    def mark(self) -> tuple[int, int, int]:
+        """Give where reading stands, for `back` to return to: how many faults, what is left of bytes and of files."""
+        return len(self.faults), self._budget_bytes, self._budget_files
+
+    def back(self, mark: tuple[int, int, int]) -> None:
+        """Forget the faults since a mark, and what was spent since."""
+        faults, self._budget_bytes, self._budget_files = mark
+        del self.faults[faults:]
+
+    def spend(self, path: str, size_bytes: int, files: int = 1) -> bool:
+        """Count files, read now or before, against what one process may load; `path` is where a fault is told."""
         self._budget_bytes -= size_bytes
-        self._budget_files -= 1
+        self._budget_files -= files
         if self._budget_bytes >= 0 and self._budget_files >= 0:
             return True
         limits = self._limits

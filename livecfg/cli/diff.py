@@ -52,12 +52,12 @@ class Side(NamedTuple):
         snapshot = snapshot_of(self.objects, self.tree, process)
         parts = snapshot.parts
         found = flat(plain(snapshot.config))
-        for path, (blob, _) in parts.flags.items():
+        for path, (blob, _, _) in parts.flags.items():
             for key, flag in self._document(path, blob)["flags"].items():
                 found |= flat(flag, f"flag {key}")
-        for path, (blob, (split, _)) in parts.splits.items():
+        for path, (blob, (split, _), _) in parts.splits.items():
             found |= flat(self._document(path, blob), f"split {split.name}")
-        for path, (blob, _) in parts.experiments.items():
+        for path, (blob, _, _) in parts.experiments.items():
             found |= flat(self._document(path, blob), f"experiment {path}")
         return found | {f"file {path}": blob for path, (blob, _) in parts.files.items()}
 

@@ -58,8 +58,8 @@ def _load(service: str, env: str, rev: str) -> _Loaded:
     tree = clone.commit(clone.resolve(rev)).tree
     process = one_process(clone, tree, service, env)
     snapshot = snapshot_of(clone, tree, process)
-    documents = [document for _, document in snapshot.parts.experiments.values()]
-    segments = {PREFIX + segment.name: segment for _, segment in snapshot.parts.segments.values()}
+    documents = [document for _, document, _ in snapshot.parts.experiments.values()]
+    segments = {PREFIX + segment.name: segment for _, segment, _ in snapshot.parts.segments.values()}
     made, _ = compile_experiments(
         documents, static=process.attributes, clock=lambda: 0, segments=segments
     )  # it loaded: no faults

@@ -171,6 +171,29 @@ def test_a_changed_file_is_the_only_one_that_is_made_again(tmp_path: Path) -> No
     assert before.flag("of flat/a.yaml", False, {}) in {True, False}  # noqa: FBT003 - the default
 
 
+@pytest.mark.parametrize("added", ["flags/flat/b.yaml", "flags/flat/a.yaml", "flags/one.yaml"])
+@pytest.mark.parametrize("limits", ["scope_files: 3", "scope_bytes: 500"])
+def test_a_reload_counts_what_it_shares_against_the_limits(tmp_path: Path, limits: str, added: str) -> None:
+    """Else a revision would be applied by running processes and refused by those that start."""
+    folder = Folder(tmp_path)
+    folder.write("livecfg.yaml", f"{MANIFEST}limits: {{{limits}}}\n")
+    folder.write("segments/beta.txt", None)
+    for name in ("one", "flat/a"):
+        folder.write(f"flags/{name}.yaml", one_flag(name, "v"))
+    before, faults = folder.load()
+    assert not faults
+    folder.write("base.yaml", "timeout_s: 3\n")
+    before, faults = folder.load(before)
+    assert not faults
+    folder.write(added, one_flag(added[6:-5], "v" * 400))
+    if "files" in limits:
+        folder.write("flags/flat/c.json", one_flag("c", "v"))
+    _, faults = folder.load(before)
+    _, anew = folder.load()
+    assert faults == anew
+    assert "over" in faults[0]
+
+
 def test_a_change_elsewhere_leaves_the_flags_as_they_are(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write("flags/one.yaml", one_flag("f", "v"))

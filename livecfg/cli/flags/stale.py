@@ -78,14 +78,14 @@ class _Survey:
         self.blobs: dict[str, str] = {}
         self.experiments: dict[str, Document] = {}
         for scope, snapshot in snapshots.items():
-            for path, (blob, flags) in snapshot.parts.flags.items():
+            for path, (blob, flags, _) in snapshot.parts.flags.items():
                 self.blobs[path] = blob
                 for key in flags:
                     self.flags[path, key][scope] = snapshot.flags[key]
-            for path, (blob, (split, _)) in snapshot.parts.splits.items():
+            for path, (blob, (split, _), _) in snapshot.parts.splits.items():
                 self.blobs[path] = blob
                 self.splits[path, split.name] = scope
-            self.experiments |= {path: document for path, (_, document) in snapshot.parts.experiments.items()}
+            self.experiments |= {path: document for path, (_, document, _) in snapshot.parts.experiments.items()}
 
     def finished(self) -> Iterator[Refusal]:
         """Flags that give one variant only, the same in every env."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
@@ -55,11 +56,14 @@ class Process:
 
     def expand(self, template: str) -> str | None:
         """Fill the `{names}` of a path template; None when one of them has no value here."""
-        values: dict[str, str] = {"service": self.service, "env": self.env, "region": self.region, "instance": self.instance}
-        values |= {f"label:{k}": v for k, v in self.labels.items()}
-        if not all(values.get(name) for name in _PLACEHOLDER.findall(template)):
-            return None
-        return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+        parts = _PLACEHOLDER.split(template)  # text, name, text, …
+        for at in range(1, len(parts), 2):
+            name = parts[at]
+            value = getattr(self, name) if name in _PLAIN_NAMES else self.labels.get(name.removeprefix("label:"))
+            if not value:
+                return None
+            parts[at] = value
+        return "".join(parts)
 
 
 def _check_template(template: str) -> str:
@@ -120,7 +124,12 @@ class ScopeLimits(BaseModel, frozen=True, extra="forbid"):
 
     def lowered_by(self, other: ScopeLimits) -> ScopeLimits:
         """Take the smaller of each."""
-        return ScopeLimits(**{k: min(v, getattr(other, k)) for k, v in self})
+        return _lower(self, other)
+
+
+@lru_cache(maxsize=8)  # the same two at every load
+def _lower(one: ScopeLimits, other: ScopeLimits) -> ScopeLimits:
+    return ScopeLimits(**{k: min(v, getattr(other, k)) for k, v in one})
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -349,7 +349,7 @@ class Reconciler(Generic[M]):
         try:
             self._mirror.promote()
             if good is not None and (good, self._in_use) != self._remembered:
-                state = self._trusted.as_state() | ({"in_use": asdict(self._in_use)} if self._in_use is not None else {})
+                state = self._trusted.as_state() | ({"in_use": self._in_use.as_state()} if self._in_use is not None else {})
                 self._mirror.save_state(self._state, json.dumps(state).encode(), good.position)
                 self._remembered = (good, self._in_use)
         except LivecfgError as error:  # the new revision is in use; only a restart without the remote would miss it

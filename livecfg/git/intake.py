@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING
 
 from livecfg.errors import FetchError
@@ -66,7 +67,8 @@ class Intake:
         """Check that nothing is left out: a mirror that claims what it lacks would never be sent it again."""
         try:
             objects = found.objects | _orphaned(found) if alone else found.objects
-            graph.check_closed(objects, found.tip, self.holds, self._read)
+            holds = cache(self.holds)  # the parent is asked for twice, and every answer is a look at the disk
+            graph.check_closed(objects, found.tip, holds, self._read)
         except FetchError:
             self._compares_with_nothing = True
             raise

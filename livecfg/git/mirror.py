@@ -273,7 +273,7 @@ class Mirror:
 
         """
         self._here()
-        found = Quarantine(tip) if self._intake.holds(tip) else self._intake.pack(data, tip)
+        found = self._intake.pack(data, tip)
         with self._lock:
             self._keep(found)
             self._offered = True

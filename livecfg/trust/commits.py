@@ -17,19 +17,24 @@ if TYPE_CHECKING:
 
 _PERSON = re.compile(rb"([^\n\0<>]*<[^\n\0<>]*>) (\d{1,11}) [+-]\d{4}\Z")  # up to the year 5138: a date that can be shown
 _ORDER = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
+_HEX_ID = {n: re.compile(rb"[0-9a-f]{%d}\Z" % n) for n in (40, 64)}
 MAX_COMMIT_BYTES = 64 * 1024
 MAX_KEPT_COMMITS = 20_000
 
 
 def read_commit(objects: Objects, commit_id: str) -> Commit:
     """Read and split one commit. A walk keeps them: each merge in it goes over much of the same history."""
-    kept = objects.commits if isinstance(objects, SplitObjects) else {}
-    found = kept.get(commit_id)
-    if found is None:
-        found = parse_commit(commit_id, objects.read(commit_id, "commit"))
-        if len(kept) >= MAX_KEPT_COMMITS:
-            kept.clear()
-        kept[commit_id] = found
+    found = objects.commits.get(commit_id) if isinstance(objects, SplitObjects) else None
+    return found if found is not None else split_commit(objects, commit_id, objects.read(commit_id, "commit"))
+
+
+def split_commit(objects: Objects, commit_id: str, raw: bytes) -> Commit:
+    """Split a commit that was read, for `read_commit` to find."""
+    found = parse_commit(commit_id, raw)
+    if isinstance(objects, SplitObjects):
+        if len(objects.commits) >= MAX_KEPT_COMMITS:
+            objects.commits.clear()
+        objects.commits[commit_id] = found
     return found
 
 
@@ -77,7 +82,7 @@ def parse_commit(object_id: str, raw: bytes) -> Commit:
 def _flaw(headers: list[tuple[bytes, bytes]], id_length: int) -> str:  # noqa: PLR0911 - one return a flaw
     names = [name for name, _ in headers]
     own = b"gpgsig" if id_length == 40 else b"gpgsig-sha256"
-    hex_id = re.compile(rb"[0-9a-f]{%d}\Z" % id_length)
+    hex_id = _HEX_ID[64 if id_length == 64 else 40]
     if any(name not in _ORDER or (name.startswith(b"gpgsig") and name != own) for name in names):
         return "it has a header that an ordinary commit does not have"
     if [_ORDER.index(name) for name in names] != sorted(_ORDER.index(name) for name in names):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from livecfg.revision import Objects
 
 ROOT_RSA_BITS = 3072
-_KEPT_MOST = 8
+_FOLDER = POLICY_PATH.partition("/")[0]
+_KEPT_MOST = 16
 Count = Annotated[int, Field(ge=1, le=100)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -201,6 +202,23 @@ def load_policy(objects: Objects, tree: str) -> Policy:
         LivecfgError: there are OpenPGP keys, and the package that reads them is not installed.
 
     """
+    kept = objects.trees.policies if isinstance(objects, SplitObjects) else {}
+    whole = lookup(objects, tree, _FOLDER)  # all that is read stands below it
+    found = kept.get((whole.id,)) if whole is not None and whole.is_tree else None
+    if found is None:
+        found = _load_policy(objects, tree, kept)
+        if whole is not None:
+            _keep(kept, (whole.id,), found)
+    return found
+
+
+def _keep(kept: dict[tuple[str, ...], Policy], key: tuple[str, ...], policy: Policy) -> None:
+    if len(kept) >= _KEPT_MOST:
+        kept.clear()
+    kept[key] = policy
+
+
+def _load_policy(objects: Objects, tree: str, kept: dict[tuple[str, ...], Policy]) -> Policy:
     files = []
     for path in (POLICY_PATH, SIGNERS_PATH):
         entry = lookup(objects, tree, path)
@@ -210,7 +228,6 @@ def load_policy(objects: Objects, tree: str) -> Policy:
         files.append(entry.id)
     folder = lookup(objects, tree, openpgp.FOLDER.rstrip("/"))
     keys = folder.id if folder is not None and folder.is_tree else ""
-    kept = objects.trees.policies if isinstance(objects, SplitObjects) else {}
     found = kept.get((*files, keys))
     if found is None:
         certificates = tuple(
@@ -218,9 +235,7 @@ def load_policy(objects: Objects, tree: str) -> Policy:
             for name, entry in (read_tree(objects, keys) if keys else ())
         )
         found = _parse(objects.read(files[0], "blob"), objects.read(files[1], "blob"), certificates)
-        if len(kept) >= _KEPT_MOST:
-            kept.clear()
-        kept[(*files, keys)] = found
+        _keep(kept, (*files, keys), found)
     return found
 
 

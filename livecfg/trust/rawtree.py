@@ -22,6 +22,8 @@ _FOLDER = b"40000"
 # What is no entry takes all that is left: one failure, and no second try further on.
 _ENTRY = {n: re.compile(rb"(([^ ]{0,6}) ([^\0]*+)\0.{%d})|.+" % n, re.DOTALL) for n in (20, 32)}
 _OVERHEAD_BYTES = 400
+_SCANNED_BYTES = 16 * 1024
+"""Up to here reading all of a tree for one name is faster than halving it entry by entry, a few times so."""
 
 
 class Entry(NamedTuple):
@@ -172,12 +174,24 @@ class RawTree:
     def _index(self, name: bytes) -> int | None:
         if self._by_name is not None:
             return self._by_name.get(name)
+        return self._scanned(name) if len(self.raw) <= _SCANNED_BYTES else self._halved(name)
+
+    def _halved(self, name: bytes) -> int | None:
         places = range(len(self))
         at = bisect_left(places, name, key=self._key_at)
         if at < len(self) and self._name(at) == name:
             return at
         at = bisect_left(places, name + b"/", at, key=self._key_at)
         return at if at < len(self) and self._name(at) == name else None
+
+    def _scanned(self, name: bytes) -> int | None:
+        """Look for the bytes that an entry of this name has; only where an entry has its name they are one, elsewhere an id's."""
+        sought, at = b" %s\0" % name, -1
+        while (at := self.raw.find(sought, at + 1)) >= 0:
+            index = bisect_right(self._starts, at) - 1
+            if self.raw.find(b" ", self._starts[index]) == at and self._starts[index + 1] - self._id_bytes == at + len(sought):
+                return index
+        return None
 
     def _name(self, index: int) -> bytes:
         start = self.raw.find(b" ", self._starts[index]) + 1

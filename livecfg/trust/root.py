@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -105,6 +105,9 @@ class TrustedRoot:
         )
 
 
+_GOOD = ("commit", "payload_sha256", "position", "time", "tree")
+
+
 @dataclass(frozen=True, slots=True)
 class Good:
     """The last authorised commit: its id, payload, place in the chain, the highest committer time so far, its tree."""
@@ -115,15 +118,19 @@ class Good:
     time: int
     tree: str
 
+    def as_state(self) -> dict[str, Any]:
+        """Give what is remembered on disk."""
+        return {name: getattr(self, name) for name in _GOOD}
+
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Good:
-        """Take up what `asdict` gave.
+        """Take up what `as_state` gave.
 
         Raises:
             ValueError, KeyError, TypeError: malformed.
 
         """
-        good = cls(*(state[name] for name in ("commit", "payload_sha256", "position", "time", "tree")))
+        good = cls(*(state[name] for name in _GOOD))
         if not isinstance(good.position, int) or not isinstance(good.time, int):
             raise ValueError("position and time are numbers")  # noqa: TRY004 - one kind of error for one kind of fault
         return good
@@ -145,7 +152,7 @@ class Trusted:
     def as_state(self) -> dict[str, Any]:
         """Give what is remembered on disk."""
         assert self.good is not None  # noqa: S101 - only what was applied is remembered
-        return {"ref": self.ref, "root": self.root.digest} | asdict(self.good)
+        return {"ref": self.ref, "root": self.root.digest} | self.good.as_state()
 
     @classmethod
     def from_state(cls, root: TrustedRoot, ref: str, state: Mapping[str, Any]) -> Trusted:

@@ -16,7 +16,7 @@ from livecfg.document import read
 from livecfg.errors import MissingObjectError
 from livecfg.layers import Manifest
 from livecfg.refusal import Code, printable
-from livecfg.trust.commits import parse_commit
+from livecfg.trust.commits import parse_commit, read_commit
 from livecfg.trust.tree import lookup
 from livecfg.trust.windows import MAX_STEPS, Waiting, slow_paths
 from livecfg.validation import validate
@@ -71,7 +71,7 @@ def suspends(objects: Objects, in_use: str, commit: str, process: Process, now: 
         FetchError: an object is missing.
 
     """
-    tree = parse_commit(commit, objects.read(commit, "commit")).tree
+    tree = read_commit(objects, commit).tree
     suspension = suspended(objects, tree, process, now)
     if suspension is None:
         return None

@@ -43,7 +43,7 @@ def parse(raw: bytes, id_bytes: int) -> dict[str, Entry]:
 class KeptTrees:
     """Trees that were split, two generations of them: what one revision shares with the next, and no more memory than that.
 
-    `policies` are those read from them, by the ids of all they were read from; `load_policy` keeps a few.
+    `policies` are those read from them, by the ids of all they were read from, or of the folder; `load_policy` keeps a few.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from livecfg.refusal import Code, Refusal
 from livecfg.revision import Candidate, Commit, Objects, Revision
 from livecfg.trust.approvals import Evidence, Identities, Seen, adopted
 from livecfg.trust.checkpoint import manifest_of
-from livecfg.trust.commits import parse_commit
+from livecfg.trust.commits import parse_commit, split_commit
 from livecfg.trust.forge import why_not_clean
 from livecfg.trust.identify import Signed, identify
 from livecfg.trust.paths import POLICY_PATH, is_root_path
@@ -172,7 +172,7 @@ def _chain(candidate: Candidate, trusted: Trusted, limits: WalkLimits) -> list[C
             )
         raw = candidate.objects.read(object_id, "commit")
         size += len(raw)
-        commit = parse_commit(object_id, raw)
+        commit = split_commit(candidate.objects, object_id, raw)
         chain.append(commit)
         if object_id == stop:
             break

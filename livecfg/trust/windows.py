@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from livecfg.trust.approvals import Identities, Trees
-from livecfg.trust.commits import parse_commit, trailers
+from livecfg.trust.commits import parse_commit, read_commit, trailers
 from livecfg.trust.identify import Signed
 from livecfg.trust.paths import is_root_path, matches
 from livecfg.trust.policy import load_policy
@@ -59,13 +59,13 @@ def waiting(objects: Objects, in_use: str, commit: str, now: float) -> Waiting |
         FetchError: an object is missing.
 
     """
-    new = parse_commit(commit, objects.read(commit, "commit"))
+    new = read_commit(objects, commit)
     policy = load_policy(objects, new.tree)
     closed = [(window, until) for window in policy.file.windows if (until := closed_until(window.deny, now)) is not None]
     if not closed:
         return None
     between = _between(objects, in_use, new)
-    slow = _slow_paths(objects, policy, parse_commit(in_use, objects.read(in_use, "commit")), new, between)
+    slow = _slow_paths(objects, policy, read_commit(objects, in_use), new, between)
     for window, until in closed:
         touched = tuple(path for path in slow if matches(window.paths, path))
         if touched and not _is_overridden(policy, window, between, now):
@@ -110,8 +110,7 @@ def slow_paths(objects: Objects, in_use: str, commit: str) -> list[str]:
         FetchError: an object is missing.
 
     """
-    new = parse_commit(commit, objects.read(commit, "commit"))
-    old = parse_commit(in_use, objects.read(in_use, "commit"))
+    new, old = read_commit(objects, commit), read_commit(objects, in_use)
     return _slow_paths(objects, load_policy(objects, new.tree), old, new, _between(objects, in_use, new))
 
 

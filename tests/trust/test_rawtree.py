@@ -145,6 +145,7 @@ def test_a_tree_that_follows_another_is_what_it_is_by_itself(pair: tuple[int, by
         assert {name: tree.get(name) for name in dict(wanted)} == dict(wanted)
         texts = [name.decode("utf-8", "surrogateescape") for name in NAMES + ODD]
         assert all(tree.get(name) == dict(wanted).get(name) for name in texts)
+        assert not tree.is_canonical or all(tree._scanned(name) == tree._halved(name) for name in NAMES + ODD)
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from livecfg.errors import FetchError
@@ -23,6 +24,7 @@ _TIME = re.compile(rb"^committer .*> (-?\d{1,15}) [-+]\d+$", re.MULTILINE)
 # What is no entry takes all that is left: one failure, and no second try at each byte further on.
 _ENTRY = {n: re.compile(rb"([0-7]{1,6}) ([^\0]++)\0(.{%d})|.+" % n, re.DOTALL) for n in (20, 32)}
 MAX_COMPARED = 2
+_REMEMBERED_BYTES = 64 * 1024
 GITLINK, FOLDER = b"160000", b"40000"
 
 
@@ -107,13 +109,21 @@ def changed_entries(new: bytes, old: bytes, id_length: int) -> list[tuple[bytes,
         FetchError: one of them is no tree.
 
     """
+    small = len(new) + len(old) <= _REMEMBERED_BYTES  # a hub asks three times in a row: it copies, checks and packs
+    return list((_changed_again if small else _changed)(new, old, id_length))
+
+
+def _changed(new: bytes, old: bytes, id_length: int) -> tuple[tuple[bytes, str, str], ...]:
     new, old = _differing(new, old, id_length)
     new_entries, old_entries = set(_split(new, id_length)), set(_split(old, id_length))
     replaced = {name: below for mode, name, below in old_entries - new_entries if mode == FOLDER}
-    return [
+    return tuple(
         (mode, below.hex(), replaced[name].hex() if mode == FOLDER and name in replaced else "")
         for mode, name, below in sorted(new_entries - old_entries)
-    ]
+    )
+
+
+_changed_again = lru_cache(maxsize=16)(_changed)
 
 
 def ids_of_tree(content: bytes, id_length: int = 40) -> tuple[str, ...]:

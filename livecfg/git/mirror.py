@@ -184,16 +184,18 @@ class Mirror:
 
         """
         self._here()
-        if self._take_offer(since):
-            return self.candidate(since)
+        offered, self._offered = self._has_offer, False
+        if offered:
+            return self.candidate(since)  # None when that was taken over before whoever offered it had called
         if self.elect():
             self._write_leftovers()
             self._repair()
             try:
                 self._download()
             except FetchError:
-                if not self._take_offer(since):
+                if not self._has_offer or self.tip() == since:
                     raise
+                # Cut short by an offer: whoever offered calls once more, and the next `fetch` need not ask for that.
             finally:
                 self._evict_strangers()
         elif self.is_alone():
@@ -225,9 +227,9 @@ class Mirror:
         """Let the next `fetch` give what is here, without asking anybody."""
         self._offered = True
 
-    def _take_offer(self, since: str | None) -> bool:
-        offered, self._offered = self._offered, False
-        return offered and self.tip() != since and time.monotonic() - self.asked_s < ASK_AT_LEAST_S
+    @property
+    def _has_offer(self) -> bool:
+        return self._offered and time.monotonic() - self.asked_s < ASK_AT_LEAST_S
 
     def _write_leftovers(self) -> None:
         if not self._writing.acquire(blocking=False):

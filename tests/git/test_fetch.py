@@ -234,3 +234,21 @@ def test_a_folder_of_this_host_is_asked_for_the_new_objects_alone(
         mirror.fetch(None)
     new = repo.git("rev-list", "--objects", f"{tip}~..{tip}").split("\n")
     assert sorted(asked) == sorted(line.partition(" ")[0] for line in new)
+
+
+def test_an_offer_is_no_reason_to_ask_the_remote_also_when_it_brought_nothing_new(
+    repo: ConfigRepo, http: GitHttpServer, home: Path
+) -> None:
+    have, tip = repo.remote_tip(), repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+    with (
+        Mirror(home / "hub", GitSource(str(repo.remote_path))) as hub,
+        Mirror(home, GitSource(http.url(repo.remote_path))) as mirror,
+    ):
+        hub.fetch(None)
+        mirror.fetch(None)
+        asked = len(http.requests)
+        mirror.accept_pack(hub.build_pack(have, tip), tip)
+        assert mirror.fetch(since=tip) is None
+        assert len(http.requests) == asked
+        mirror.fetch(since=tip)
+        assert len(http.requests) > asked

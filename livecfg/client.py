@@ -107,7 +107,7 @@ class LiveConfig(Generic[M]):
         self._splits: dict[str, type[BaseModel]] = {}
         self._flags: dict[str, object] = {}
         self._signals = Signals()
-        self._hooks.beat = self._signals.exposures.deliver
+        self._hooks.beats.append(self._signals.exposures.deliver)
         self._followers: dict[int, Follower[M]] = {}  # by process id: a forked child makes its own
         self._newest: Snapshot[M] | None = None  # None sends the next read to `_first`
         self._applied: Snapshot[M] | None = None  # survives a fork

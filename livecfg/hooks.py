@@ -28,5 +28,6 @@ class Hooks:
 
     prepare: list[Callable[[Any, Any], None]] = field(default_factory=list)
     on_change: list[tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = field(default_factory=list)
-    beat: Callable[[], None] = lambda: None  # about once a second, and at the end; never raises
+    beats: list[Callable[[], None]] = field(default_factory=list)
+    """Called about once a second, and at the end, on livecfg's thread."""
     loop: asyncio.AbstractEventLoop | None = None

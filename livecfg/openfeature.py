@@ -14,6 +14,7 @@ while there is a verified snapshot: an old one is STALE. It does not own `live`:
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ class LivecfgProvider(AbstractProvider):
     """Evaluates flags of `live` for an OpenFeature client.
 
     Events: READY after the first revision and when answers come again, CONFIGURATION_CHANGED with the keys of the flags that
-    differ, STALE when the remote has not answered for `max_staleness_s` (looked at once a second, when a flag is evaluated).
+    differ, STALE when the remote has not answered for `max_staleness_s` (looked at once a second).
     Flag metadata carries the revision under `version`, what the document says (`flagSetId`), and of an experiment name and layer.
     A split is a flag whose variants are its arms. `track` records outcomes.
     """
@@ -90,6 +91,8 @@ class LivecfgProvider(AbstractProvider):
         self._clock = clock
         self._check_at = 0.0
         self._stale = False
+        self._ready = False
+        self._looking = threading.Lock()
         reference = weakref.ref(self)
 
         def changed(old: Snapshot[Any], new: Snapshot[Any]) -> None:
@@ -97,7 +100,13 @@ class LivecfgProvider(AbstractProvider):
             if provider is not None:
                 provider._changed(old, new)  # noqa: SLF001 - its own, weakly held
 
+        def beat() -> None:
+            provider = reference()
+            if provider is not None and provider._ready:  # noqa: SLF001 - as above
+                provider._look()  # noqa: SLF001 - as above
+
         live.on_change()(changed)
+        live._hooks.beats.append(beat)  # noqa: SLF001 - of this package
 
     def get_metadata(self) -> Metadata:
         """Name the provider."""
@@ -118,6 +127,7 @@ class LivecfgProvider(AbstractProvider):
             raise
         except LivecfgError as error:
             raise ProviderFatalError(str(error)) from error
+        self._ready = True
 
     # --- resolving ----------------------------------------------------------------------------------------------------
 
@@ -205,11 +215,11 @@ class LivecfgProvider(AbstractProvider):
         self._check_at = self._clock() + _STALE_CHECK_S
         status = self._live.status
         stale = status.condition is Condition.STALE
-        if stale and not self._stale:
-            self._stale = True
+        with self._looking:  # whoever evaluates and livecfg's thread may see it at once: one of them says it
+            turned, self._stale = stale != self._stale, stale
+        if turned and stale:
             self.emit_provider_stale(ProviderEventDetails(message=status.reason))
-        elif self._stale and not stale:
-            self._stale = False
+        elif turned:
             self.emit_provider_ready(ProviderEventDetails())
 
     def _changed(self, old: Snapshot[Any], new: Snapshot[Any]) -> None:

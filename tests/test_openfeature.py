@@ -149,6 +149,25 @@ def test_a_remote_that_is_silent_makes_the_provider_stale_and_keeps_serving(tree
         live.stop()
 
 
+def test_stale_and_ready_are_told_without_an_evaluation(tmp_path: Path, tree: Path) -> None:
+    source = UnsafeNoVerification(tree)
+    live = LiveConfig(Config, source=source, service="checkout", env="dev", poll_interval_s=0.2, max_staleness_s=1.5)
+    api.set_provider_and_wait(LivecfgProvider(live))
+    try:
+        events: queue.Queue[str] = queue.Queue()
+        client = api.get_client()
+        away = tree.rename(tmp_path.parent / f"{tmp_path.name}-away")
+        client.add_handler(ProviderEvent.PROVIDER_STALE, lambda _: events.put("stale"))
+        assert events.get(timeout=30) == "stale"
+        client.add_handler(ProviderEvent.PROVIDER_READY, lambda _: events.put("ready"))
+        away.rename(tree)
+        assert events.get(timeout=30) == "ready"
+        assert client.get_provider_status() is ProviderStatus.READY
+    finally:
+        api.clear_providers()
+        live.stop()
+
+
 def test_a_pinned_request_stays_on_its_revision(client: OpenFeatureClient, tree: Path, live: LiveConfig[Config]) -> None:
     events: queue.Queue[EventDetails] = queue.Queue()
     client.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, events.put)

@@ -3,6 +3,8 @@ PY := .venv/bin/python
 MINUTES ?= 60
 INPUTS ?= 1000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start hundreds of processes: without bytecode each compiles the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help venv demo test test-all bench soak lint lock clean
 

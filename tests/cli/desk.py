@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,18 @@ from tests.simulator.repo import isolated
 ROOT = Path(__file__).parents[2]
 PROD = "config/checkout/prod.yaml"
 POLICY = ".livecfg/policy.yaml"
+SECONDS = 60
+"""How long the command may take."""
+
+
+@cache
+def _zygote() -> subprocess.Popen[str]:
+    """Start what forks into the command, once in a test process; it ends with this process."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("LIVECFG_")} | {"TZ": "UTC", "LC_ALL": "C"}
+    words = [sys.executable, "-m", "tests.cli.zygote"]
+    zygote = subprocess.Popen(words, cwd=ROOT, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(zygote.communicate)
+    return zygote
 
 
 class Desk:
@@ -28,14 +42,37 @@ class Desk:
         self.environ |= {"GIT_AUTHOR_NAME": "Ana", "GIT_AUTHOR_EMAIL": "ana@acme", "LIVECFG_HOME": str(self.home / "livecfg")}
 
     def run(self, *words: str, at: Path | None = None, code: int = 0, **environ: str) -> str:
-        command = [sys.executable, "-m", "livecfg", *words]
-        done = subprocess.run(
-            command, cwd=at or self.conf, env=self.environ | environ, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        self.talk = done.stderr
-        return done.stdout
+        """Run the command; give its output, and leave what it told the person in `talk`. With `environ` from the start."""
+        cwd = at or self.conf
+        if environ:
+            command = [sys.executable, "-m", "livecfg", *words]
+            done = subprocess.run(
+                command, cwd=cwd, env=self.environ | environ, capture_output=True, text=True, check=False, timeout=SECONDS
+            )
+            found, output, self.talk = done.returncode, done.stdout, done.stderr
+        else:
+            found, output, self.talk = self._forked(words, cwd)
+        assert found == code, output + self.talk
+        assert "Traceback" not in self.talk
+        return output
+
+    def _forked(self, words: tuple[str, ...], cwd: Path) -> tuple[int, str, str]:
+        """Run it in a fork of a process that has imported it."""
+        out, err = self.path / "desk.out", self.path / "desk.err"
+        job = {
+            "words": words,
+            "cwd": str(cwd),
+            "environ": self.environ,
+            "stdout": str(out),
+            "stderr": str(err),
+            "seconds": SECONDS,
+        }
+        zygote = _zygote()
+        assert zygote.stdin is not None
+        assert zygote.stdout is not None
+        zygote.stdin.write(json.dumps(job) + "\n")
+        zygote.stdin.flush()
+        return int(zygote.stdout.readline()), out.read_text(), err.read_text()
 
     def json(self, *words: str, code: int = 0) -> Any:
         found = json.loads(self.run(*words, "-o", "json", code=code))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -123,6 +124,7 @@ def main() -> None:
     warm(hub=True)
     for name in ("livecfg.server", "livecfg.hub.web"):
         import_module(name)
+    gc.freeze()  # a child that ends would copy all of it, to look through it once more
     for line in sys.stdin:
         command = json.loads(line)
         if "wait" in command:

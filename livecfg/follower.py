@@ -387,11 +387,7 @@ class Follower(Generic[M]):
         return poll_s * (0.8 + 0.4 * jitter)
 
     def _report(self, every_s: float = 0.0) -> None:
-        for beat in tuple(self._hooks.beats):
-            try:
-                beat()
-            except Exception:  # what it tells others is no reason to stop following
-                log.exception("a beat failed")
+        self._hooks.beat()
         if time.monotonic() - self._reported_monotonic < every_s:
             return
         self._reported_monotonic = time.monotonic()

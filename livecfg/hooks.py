@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +34,11 @@ class Hooks:
     beats: list[Callable[[], None]] = field(default_factory=list)
     """Called about once a second, and at the end, on livecfg's thread."""
     loop: asyncio.AbstractEventLoop | None = None
+
+    def beat(self) -> None:
+        """Run the beats; what they tell others is no reason to stop following."""
+        for beat in tuple(self.beats):
+            try:
+                beat()
+            except Exception:
+                log.exception("a beat failed")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from livecfg.git.store import write_file
+from livecfg.git.files import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

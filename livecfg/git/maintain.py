@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from livecfg.errors import FetchError
 from livecfg.git.diskpack import DiskPack
 from livecfg.git.faults import translating
+from livecfg.git.files import fsync_folder
 from livecfg.git.pack import Entry, object_id, write_pack
-from livecfg.git.store import Store, fsync_folder
+from livecfg.git.store import Store
 
 if TYPE_CHECKING:
     from livecfg.git.pack import Content

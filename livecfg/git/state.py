@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from livecfg.errors import LivecfgError
 from livecfg.git.faults import translating
+from livecfg.git.files import write_file
 from livecfg.git.lock import exclusive
-from livecfg.git.store import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,6 +22,7 @@ from dulwich.pack import write_pack_index_v2
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git.diskpack import DamagedPackError, DiskPack
 from livecfg.git.faults import explain, translating
+from livecfg.git.files import fsync_folder, read_first, write_file, write_new
 from livecfg.git.graph import bottom_up
 from livecfg.git.pack import KINDS, Entry, deflate, object_id, write_pack
 
@@ -99,7 +100,7 @@ class Store:
         if not self._is_loose(name):
             return None
         try:
-            stored = _read(f"{self.path}/objects/{name[:2]}/{name[2:]}", self._object_bytes + 65536)
+            stored = read_first(f"{self.path}/objects/{name[:2]}/{name[2:]}", self._object_bytes + 65536)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -237,7 +238,7 @@ class Store:
         """The commit a ref names, loose before packed as in git; an empty string when there is none."""
         try:
             # Bytes, not text: opening a file in a codec imports it, and a child forked meanwhile would wait for that import.
-            text = _read(f"{self.path}/{full_ref}", _REF_BYTES).decode("ascii", "replace").strip()
+            text = read_first(f"{self.path}/{full_ref}", _REF_BYTES).decode("ascii", "replace").strip()
         except OSError:
             text = self._packed_ref(full_ref)
         return text if _is_id(text) else ""
@@ -301,7 +302,7 @@ class Store:
                     target = self.loose_path(name)
                     target.parent.mkdir(exist_ok=True)
                     temporary = target.with_name(f"tmp_obj_{secrets.token_hex(6)}")
-                    written.append((temporary, target, _write_new(temporary, _loose(*objects[name]), 0o444)))
+                    written.append((temporary, target, write_new(temporary, _loose(*objects[name]), 0o444)))
                 for _, _, descriptor in written:
                     os.fsync(descriptor)
                 for temporary, target, _ in written:
@@ -331,19 +332,6 @@ class Store:
         write_file(self.path / TIP, f"{name}\n".encode(), beside=f"../../incoming-{secrets.token_hex(6)}")
 
 
-def _read(path: str, most: int) -> bytes:
-    """The first bytes of a file, `most` of them; without the layers of `open`, which cost more than a small file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts, left = [], min(os.fstat(descriptor).st_size, most)
-        while left > 0 and (part := os.read(descriptor, left)):
-            parts.append(part)
-            left -= len(part)
-    finally:
-        os.close(descriptor)
-    return b"".join(parts)
-
-
 def _changed_ns(folder: Path) -> int:
     """When something was put into a folder or taken out of it; 0 where there is none."""
     try:
@@ -363,51 +351,3 @@ def _index_of(pack: bytes, offsets: Mapping[str, int]) -> list[tuple[bytes, int,
 def _loose(kind: str, content: bytes) -> bytes:
     """The bytes of a loose object's file."""
     return deflate(b"%s %d\0" % (kind.encode(), len(content)) + content, 1)
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> int:
-    """Make a file that is not there yet and give its open descriptor, for fsync."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(data)
-    except BaseException:
-        os.close(descriptor)
-        with suppress(OSError):
-            path.unlink()
-        raise
-    return descriptor
-
-
-def write_file(path: Path, data: bytes, *, beside: str = "", mode: int = 0o644, sync_folder: bool = True) -> None:
-    """Write a file whole: under the name `beside` (relative, same file system), fsync, rename, fsync of the folder.
-
-    Raises:
-        FetchError: the disk is full, read-only or out of order; nothing was replaced.
-
-    """
-    temporary = path.parent / (beside or f"incoming-{secrets.token_hex(6)}")
-    try:
-        with translating(f"writing {path.parent.name}/{path.name}"):
-            descriptor = _write_new(temporary, data, mode)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.replace(temporary, path)  # noqa: PTH105 - the hot write path
-            if sync_folder:
-                fsync_folder(path.parent)
-    except FetchError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    with translating(f"writing {folder.name}"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -10,7 +10,8 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from livecfg.git.store import config_of, write_file
+from livecfg.git.files import write_file
+from livecfg.git.store import config_of
 
 if TYPE_CHECKING:
     from pathlib import Path

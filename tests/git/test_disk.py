@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from livecfg.errors import CorruptObjectError, FetchError, LivecfgError, MissingObjectError
+from livecfg.git.files import write_file
 from livecfg.git.lock import exclusive
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
 from livecfg.git.state import States
-from livecfg.git.store import write_file
 from tests.simulator import ConfigRepo, GitHttpServer
 
 if TYPE_CHECKING:

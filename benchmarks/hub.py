@@ -193,7 +193,7 @@ class Clients:
         each = str((streams or STREAMS) // PROCESSES)
         words = [sys.executable, __file__, "light", address, each, repo_id, have]
         pipe = subprocess.PIPE
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "GRPC_VERBOSITY": "ERROR"}
         self.processes = [
             subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT) for _ in range(PROCESSES)
         ]
@@ -229,6 +229,7 @@ def cpu_us(*pids: int) -> float:
 
 
 def measure(folder: Path) -> list[Figure]:
+    """Show the hub's own figures; give those against the floors."""
     from benchmarks.sync import move_ref, repository, stage, start_hub
     from tests.simulator.repo import REPO_ID
 
@@ -268,6 +269,9 @@ def measure(folder: Path) -> list[Figure]:
         clients.end()
         hub.terminate()
         hub.wait(30)
+    rows += [Figure(f"ref moved to offer received, p{percent}", percentile(times, percent), "ms") for percent in (50, 99)]
+    show(f"Hub, {STREAMS:,} streams on loopback, light clients in {PROCESSES} processes", rows)  # now: the floors may fail
+    rows = []
     bare = bare_grpc_ms()
     for percent in (50, 99):
         value, floor, below = (percentile(found, percent) for found in (times, bare, tcp))
@@ -321,7 +325,7 @@ def main() -> None:
         uvloop.run(bare_hub())
         return
     with tempfile.TemporaryDirectory(prefix="livecfg-bench-") as name:
-        show(f"Hub, {STREAMS:,} streams on loopback, light clients in {PROCESSES} processes", measure(Path(name)))
+        show("The same clients, against the floors", measure(Path(name)))
 
 
 if __name__ == "__main__":

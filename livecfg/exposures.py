@@ -174,4 +174,4 @@ def _group(unit: object) -> int:
     """Give the group of a unit, the same in every process, and independent of the arm that it drew."""
     from mmh3 import hash as murmur3  # noqa: PLC0415 - keeps `import livecfg` light; there since an arm was drawn
 
-    return int(murmur3(f"livecfg group:{unit}", 0, signed=False)) * GROUPS >> 32
+    return int(murmur3(f"livecfg group:{unit}".encode(errors="replace"), 0, signed=False)) * GROUPS >> 32

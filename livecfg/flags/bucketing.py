@@ -18,8 +18,13 @@ MAX_TOTAL = (1 << 31) - 1
 
 
 def bucket_v2(text: str, total: int) -> int:
-    """Give the bucket of a string, 0 ≤ bucket < total."""
-    return int(murmur3(text, 0, False) * total >> 32)  # noqa: FBT003 - signed=False, by position: this is the hot path
+    """Give the bucket of a string, 0 ≤ bucket < total.
+
+    Raises:
+        ValueError: half of a surrogate pair, which UTF-8 cannot encode.
+
+    """
+    return int(murmur3(text.encode(), 0, False) * total >> 32)  # noqa: FBT003 - signed=False, by position: this is the hot path
 
 
 def bucket_v3(value: Any, total: int) -> int:

@@ -47,6 +47,7 @@ GLOBALS: dict[str, Any] = {
     "version_of": operators.version_of,
     "murmur3": murmur3,
     "encode": bucketing.encode,
+    "utf8": str.encode,
     "weighed": bucketing.weighed,
 }
 _ORDER = {"<": (ast.Lt, "less"), "<=": (ast.LtE, "less_equal"), ">": (ast.Gt, "greater"), ">=": (ast.GtE, "greater_equal")}
@@ -145,6 +146,8 @@ class Expressions:
             data = call("encode", again)
         if short:
             data = ast.BinOp(self.constant(by[1]), ast.Add(), data)
+        if version.startswith("v2"):  # mmh3 takes texts too, and crashes the process at one that UTF-8 cannot encode
+            data = call("utf8", data)
         return ast.IfExp(there, call("murmur3", data, literal(0), literal(False)), literal(None))  # noqa: FBT003 - signed=False
 
     def share(self, hashed: ast.expr, total: ast.expr) -> ast.expr:

@@ -223,3 +223,66 @@ def test_a_full_stack_gives_the_default_and_no_exception() -> None:
         except RecursionError as error:
             frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
             assert frames[-1] in {"deeper", "flag"}, frames
+
+
+UNENCODABLE = "u\udfff"  # what `json.loads` makes of half a surrogate pair: anybody may send one
+FRACTIONAL = [
+    [["a", 1], ["b", 1]],
+    [{"var": "x"}, ["a", 1], ["b", 1]],
+    [{"cat": [{"var": "$flagd.flagKey"}, {"var": "x"}]}, ["a", 1], ["b", 1]],
+    [{"var": "x"}, ["a", {"+": [1, 0]}], ["b", 1]],
+]
+
+
+@pytest.mark.parametrize("fractional", ["v2", "v3"])
+@pytest.mark.parametrize("rule", FRACTIONAL)
+def test_a_unit_that_utf8_cannot_encode_is_an_error_and_gives_the_default(rule: Any, fractional: Any) -> None:
+    flag = {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a", "targeting": {"fractional": rule}}
+    view = snapshot(flags={"flags": {"f": flag}}, gate="flagd", fractional=fractional).view(
+        {"targetingKey": UNENCODABLE, "x": UNENCODABLE}
+    )
+    assert view.flag("f", 7) == 7
+    assert (made := view.evaluate("f", 7)).value == 7
+    assert (made.reason, made.error_code) == ("ERROR", "PARSE_ERROR")
+
+
+LONG = 200_000
+LONG_VALUES = [
+    "1" * LONG + "x",  # by trying each place between two digits: an hour
+    "." + "1" * LONG + "x",
+    "1e" + "1" * LONG + "x",
+    "0x" + "f" * LONG,
+    " " * LONG + "x",
+    "1." * LONG,
+    ["1"] * LONG,
+    [["1" * 100] * 100] * 20,
+    UNENCODABLE * LONG,
+]
+X = {"var": "x"}
+OPERATIONS = [
+    {">": [X, 18]},
+    {"<": [1, X, 18]},
+    {"==": [X, 18]},
+    {"===": [X, "18"]},
+    {"==": [{"+": [X, 1]}, 2]},
+    {"==": [{"%": [X, 10]}, 2]},
+    {"==": [{"cat": [X, "a"]}, "b"]},
+    {"==": [{"substr": [X, 1]}, "b"]},
+    {"in": [X, ["a", "b"]]},
+    {"in": ["a", X]},
+    {"sem_ver": [X, ">", "1.2.0"]},
+    {"starts_with": [X, "a"]},
+    {"ends_with": [X, "a"]},
+    {"max": [X, 1]},
+    {"some": [X, {"==": [{"var": ""}, 1]}]},
+    {"fractional": [X, ["a", 1], ["b", 1]]},
+]
+
+
+@pytest.mark.parametrize("rule", OPERATIONS, ids=lambda rule: next(iter(rule)))
+def test_long_values_cost_no_more_than_their_length(rule: Any) -> None:
+    flag = {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a", "targeting": {"if": [rule, "b", "a"]}}
+    loaded = snapshot(flags={"flags": {"f": flag}}, gate="flagd")
+    for value in LONG_VALUES:
+        context = {"targetingKey": "u1", "x": value}
+        assert loaded.flag("f", 0, context) == loaded.evaluate("f", 0, context).value

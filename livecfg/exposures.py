@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 UNITS_KEPT = 50_000
 """About 15 MB. A unit that was forgotten and comes back counts again; the intervals of `exp show` allow for it."""
+_UNIT_CHARS = 64
 _EVENTS_KEPT = 10_000
 _ROWS_KEPT = 300
 
@@ -71,7 +72,7 @@ class Exposures:
     def reset(self) -> None:
         """Begin at zero: in a forked child, whose parent goes on counting what was counted so far."""
         self._lock = threading.Lock()  # another thread of the parent may have held the old one
-        self._units: OrderedDict[tuple[Key, object], _Seen] = OrderedDict()
+        self._units: OrderedDict[tuple[Key, str | bytes], _Seen] = OrderedDict()
         self._rows: OrderedDict[tuple[Key, str, str], Sums] = OrderedDict()
         self._missed: Counter[tuple[Key, str]] = Counter()
         self._events: deque[Exposure] = deque()
@@ -82,27 +83,29 @@ class Exposures:
     def expose(self, assignment: Assignment, arm: str, unit: object, revision: Revision, flag: str) -> None:
         """Record that a unit was shown an arm."""
         try:
-            key = assignment.key
-            seen = self._units.get((key, unit))  # without the lock: an entry is never taken apart, only forgotten
+            key, known_as = assignment.key, _known_as(unit)
+            seen = self._units.get((key, known_as))  # without the lock: an entry is never taken apart, only forgotten
             if seen is not None and seen.arm == arm and seen.commit == revision.commit:
                 return
             with self._lock:
-                self._expose(assignment, arm, unit, revision, flag)
+                self._expose(assignment, arm, unit, known_as, revision, flag)
         except Exception as error:  # noqa: BLE001 - a unit of any kind, such as one that cannot be hashed
             log.debug("dropped an exposure: %s", type(error).__name__)
 
-    def _expose(self, assignment: Assignment, arm: str, unit: object, revision: Revision, flag: str) -> None:
+    def _expose(
+        self, assignment: Assignment, arm: str, unit: object, known_as: str | bytes, revision: Revision, flag: str
+    ) -> None:
         key = assignment.key
-        seen = self._units.get((key, unit))
+        seen = self._units.get((key, known_as))
         if seen is None or seen.arm != arm:
-            seen = self._units[key, unit] = _Seen(arm, _group(unit))
+            seen = self._units[key, known_as] = _Seen(arm, _group(unit))
             self._row(key, arm, "").add_unit(seen.group)
             if len(self._units) > self._units_kept:
                 self._units.popitem(last=False)
         elif seen.commit == revision.commit:
             return
         seen.commit = revision.commit
-        self._units.move_to_end((key, unit))
+        self._units.move_to_end((key, known_as))
         if self.sinks:
             if len(self._events) >= _EVENTS_KEPT:
                 self._events.popleft()
@@ -115,9 +118,9 @@ class Exposures:
         try:
             if not isinstance(value, int | float) or not math.isfinite(value):
                 return
-            key = assignment.key
+            key, known_as = assignment.key, _known_as(unit)
             with self._lock:
-                seen = self._units.get((key, unit))
+                seen = self._units.get((key, known_as))
                 if seen is None:
                     self._missed[key, metric] += 1
                     return
@@ -168,6 +171,19 @@ class Exposures:
             except Exception:
                 name = getattr(sink, "__qualname__", type(sink).__name__)
                 log.exception("the sink %s failed with %d exposures", name, len(events))
+
+
+def _known_as(unit: object) -> str | bytes:
+    """Give what a unit is remembered as: a short text as it stands, of all else a digest.
+
+    Callers choose their units: texts may be of any size, and numbers can be chosen whose hashes are all the same.
+    """
+    if type(unit) is str and len(unit) <= _UNIT_CHARS:
+        return unit
+    from hashlib import blake2b  # noqa: PLC0415 - as below
+
+    hash(unit)  # what may change is no unit
+    return blake2b(f"{type(unit).__name__}:{unit}".encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _group(unit: object) -> int:

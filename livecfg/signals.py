@@ -31,6 +31,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 _LOG_GAMMA = math.log(1.01 / 0.99)  # 1 % relative error
 _REVISIONS_KEPT = 4
 _METRICS_KEPT = 200
+_NAME_CHARS = 200
 
 
 class Series:
@@ -78,10 +79,17 @@ class Signals:
         return Measurement(observe, name)
 
     def observe(self, metric: str, value: float, revision: Revision) -> None:
-        """Record one value; what is not a finite number is dropped with a log line at DEBUG."""
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            log.debug("dropped a value that is not a finite number")
-            return
+        """Record one value; what is not a finite number under a printable name is dropped. Never raises."""
+        try:
+            value = float(value) if isinstance(value, int | float) else math.nan
+            if math.isfinite(value):
+                self._observe(metric, value, revision)
+            else:
+                log.debug("dropped a value that is not a finite number")
+        except Exception as error:  # noqa: BLE001 - an integer that no float holds, a name that cannot be hashed
+            log.debug("dropped a value: %s", type(error).__name__)
+
+    def _observe(self, metric: str, value: float, revision: Revision) -> None:
         with self._lock:
             by_metric = self._series.get(revision.commit)
             if by_metric is None:
@@ -90,8 +98,8 @@ class Signals:
                     self._series.popitem(last=False)
             series = by_metric.get(metric)
             if series is None:
-                if len(by_metric) >= _METRICS_KEPT:
-                    return
+                if len(by_metric) >= _METRICS_KEPT or len(metric) > _NAME_CHARS or not metric.isprintable():
+                    return  # clients may name events; what UTF-8 cannot encode would fail every scrape
                 series = by_metric[metric] = Series()
             series.add(value)
 

@@ -62,7 +62,8 @@ def otel_events(provider: LoggerProvider | None = None) -> Callable[[Sequence[Ex
 
     def emit(exposures: Sequence[Exposure]) -> None:
         for e in exposures:
-            attributes = evaluation_attributes(e.flag, e.arm, str(e.unit), str(e.revision), e.flag_set)
+            unit = str(e.unit).encode(errors="replace").decode()  # half a surrogate pair would fail the exporter's whole batch
+            attributes = evaluation_attributes(e.flag, e.arm, unit, str(e.revision), e.flag_set)
             logger.emit(
                 timestamp=int(e.at * 1e9),
                 severity_number=SeverityNumber.INFO,

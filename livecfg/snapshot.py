@@ -129,11 +129,15 @@ class View(Generic[M_co]):
     def observe(self, metric: str, value: float = 1) -> None:
         """Record one value, under this view's revision and, where an experiment names the metric, this unit's arm of it.
 
-        It counts for an experiment once the unit was shown its arm in this process.
+        It counts for an experiment once the unit was shown its arm in this process. Never raises.
         """
         snapshot = self.snapshot
         snapshot.recorder.observe(metric, value, snapshot.revision)
-        for assignment in snapshot.measured.get(metric, ()):
+        try:
+            assignments = snapshot.measured.get(metric, ())
+        except TypeError:
+            return
+        for assignment in assignments:
             snapshot.recorder.outcome(assignment, metric, value, assignment.unit(self.context))
 
     def __repr__(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +22,7 @@ from livecfg.testing import exposures, snapshot
 from tests.e2e.support import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from livecfg.snapshot import Snapshot
@@ -242,7 +244,8 @@ def test_a_file_of_json_lines_is_appended_to(tmp_path: Path) -> None:
     assert rows[0] == SHOWN._asdict() | {"revision": str(REVISION)}
 
 
-def test_opentelemetry_gets_the_event_with_the_names_of_the_standard() -> None:
+def emitted(shown: Sequence[Exposure]) -> list[dict[str, Any]]:
+    """What OpenTelemetry is given of some exposures."""
     from opentelemetry._logs import Logger, LoggerProvider
 
     events: list[dict[str, Any]] = []
@@ -258,8 +261,12 @@ def test_opentelemetry_gets_the_event_with_the_names_of_the_standard() -> None:
         def get_logger(self, name: str, *_: Any, **__: Any) -> Logger:
             return Keeping(name)
 
-    otel_events(Provider())([SHOWN])
-    (event,) = events
+    otel_events(Provider())(shown)
+    return events
+
+
+def test_opentelemetry_gets_the_event_with_the_names_of_the_standard() -> None:
+    (event,) = emitted([SHOWN])
     assert (event["event_name"], event["timestamp"]) == ("feature_flag.evaluation", 1_500_000_000)
     assert event["attributes"] == {
         "feature_flag.key": "checkout-copy",
@@ -340,3 +347,28 @@ def test_a_forked_child_counts_from_zero_and_tells_nothing_twice(live: LiveConfi
     assert sum(counted(live._signals.exposures)[arm][0] for arm in counted(live._signals.exposures)) == 1
     os.close(read)
     os.close(write)
+
+
+@pytest.mark.parametrize("make", [lambda n: f"{n}" + "x" * 100_000, lambda n: n * (2**61 - 1)])
+def test_units_are_remembered_in_little_memory_and_found_in_little_time(make: Callable[[int], object]) -> None:
+    """Numbers of one hash: 20,000 of them are 200 million comparisons; texts of 100 kB: 20,000 of them are 2 GB."""
+    log = Exposures()
+    tracemalloc.start()
+    try:
+        started = time.process_time()
+        for number in range(20_000):
+            log.expose(COPY, "on", make(number), REVISION, "copy")
+        log.outcome(COPY, "paid", 1, make(7))
+        assert time.process_time() - started < 60
+        assert tracemalloc.get_traced_memory()[0] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert counted(log) == {("on", ""): (20_000, 0, 0), ("on", "paid"): (1, 1, 1)}
+
+
+def test_half_a_surrogate_pair_in_a_unit_does_not_fail_the_sinks(tmp_path: Path) -> None:
+    shown = SHOWN._replace(unit="u\ud800")
+    (event,) = emitted([shown])
+    assert event["attributes"]["feature_flag.context.id"] == "u?"
+    JsonLines(tmp_path / "shown")([shown])
+    assert json.loads((tmp_path / "shown").read_bytes())["unit"] == shown.unit

@@ -8,7 +8,7 @@ import random
 import statistics
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from livecfg.environment import instance_name, read_environment
 from livecfg.errors import LivecfgError
 from livecfg.revision import Revision
 from livecfg.signals import Series, Signals
+from livecfg.testing import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,3 +142,17 @@ def test_an_instance_keeps_its_name_and_a_read_only_home_gives_one_anyway(tmp_pa
     home = tmp_path / "home"
     assert instance_name(home) == instance_name(home)
     assert instance_name(Path("/proc/no-such-place")) != ""
+
+
+@pytest.mark.parametrize("value", [10**400, math.nan, -math.inf, "1", None])
+def test_what_is_no_finite_number_is_dropped(value: Any) -> None:
+    signals = Signals()
+    signals.observe("size", value, REVISION)
+    assert metrics(signals) == {}
+
+
+@pytest.mark.parametrize("name", [["a"], None, "\ud800", "a\nb", "x" * 10_000])
+def test_a_name_that_nobody_could_show_is_dropped(name: Any) -> None:
+    made = snapshot()
+    made.view({}).observe(name)
+    assert metrics(made.recorder) == {}  # type: ignore[arg-type]  # a Signals, in a test

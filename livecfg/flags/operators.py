@@ -42,13 +42,17 @@ _RELEASE: tuple[Any, ...] = ((2,),)  # after every pre-release
 _LONGEST_VERSION = 256
 
 
-@functools.lru_cache(maxsize=4096)
 def parse_version(text: str) -> Version | None:
     """Read a semantic version (semver.org 2.0.0), with or without `v`, partial ones filled with zeros; None if it is none.
 
     The result compares as versions do: build metadata does not count, a pre-release comes before its release.
     """
-    match = _VERSION.fullmatch(text) if len(text) <= _LONGEST_VERSION else None
+    return _parsed(text) if len(text) <= _LONGEST_VERSION else None  # asked first: the cache would keep a text of any size
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> Version | None:
+    match = _VERSION.fullmatch(text)
     if match is None:
         return None
     major, minor, patch, pre = match.groups()

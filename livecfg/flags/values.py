@@ -13,6 +13,9 @@ NAN = math.nan
 # Possessive: digits that are given back would be tried again at every place between them.
 _NUMBER = re.compile(r"[-+]?(?:Infinity|(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][-+]?[0-9]++)?)")
 _RADIX = re.compile(r"0(?:[xX]([0-9a-fA-F]+)|[oO]([0-7]+)|[bB]([01]+))")
+_WIDE = 1 << 64
+_BEYOND = (1 << 1024) - (1 << 970)
+"""From here on an integer rounds to no float."""
 _SPACE = " \t\n\r\v\f\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
@@ -51,7 +54,10 @@ def _parse(text: str) -> float | int:
     radix = _RADIX.fullmatch(text)
     if radix is None:
         return NAN
-    return next(int(digits, base) for digits, base in zip(radix.groups(), (16, 8, 2), strict=True) if digits)
+    number = next(int(digits, base) for digits, base in zip(radix.groups(), (16, 8, 2), strict=True) if digits)
+    if number < _WIDE:
+        return number
+    return float(number) if number < _BEYOND else math.inf  # as in JavaScript; division of wide integers is quadratic
 
 
 def _literal(text: str) -> float | int:

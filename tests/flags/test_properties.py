@@ -6,6 +6,7 @@ import enum
 import json
 import sys
 import traceback
+import tracemalloc
 from collections import UserDict
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from livecfg.errors import RefusedError
 from livecfg.flags.bucketing import bucket_v2, encode, first_hash
 from livecfg.flags.operators import OPERATORS
+from livecfg.flags.values import to_number
 from livecfg.testing import snapshot
 
 
@@ -286,3 +288,22 @@ def test_long_values_cost_no_more_than_their_length(rule: Any) -> None:
     for value in LONG_VALUES:
         context = {"targetingKey": "u1", "x": value}
         assert loaded.flag("f", 0, context) == loaded.evaluate("f", 0, context).value
+
+
+def test_versions_of_any_size_are_not_kept() -> None:
+    rule = {"if": [{"sem_ver": [{"var": "v"}, ">", "1.2.3"]}, "new", "old"]}
+    made = snapshot(flags={"flags": {"f": {"state": "ENABLED", "variants": {"new": 1, "old": 2}, "targeting": rule}}})
+    assert made.flag("f", 0, {"v": "9.9.9"}) == 1
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            assert made.flag("f", 0, {"v": f"{number}.0.0-{'a' * 100_000}"}) == 2
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("text", "number"), [("0x10", 16), ("0b1" + "0" * 64, 2.0**64), ("0x" + "f" * 256, float("inf"))])
+def test_a_number_written_in_another_base_is_no_wider_than_a_float(text: str, number: float) -> None:
+    made = to_number(text)
+    assert (made, type(made)) == (number, type(number))

@@ -64,7 +64,7 @@ class Fleet:
 
     def take(self, report: hub_pb2.Report, host: Host, now: float) -> list[hub_pb2.Process]:
         """Take a host's report: of its own processes only, and only of the service its credential may speak for; gives those."""
-        boots, taken = set(), []
+        boots, taken, rejected = set(), [], self.rejected
         for process in report.processes[:_PROCESSES_MOST]:
             clean(process)
             if not self._may_report(process, host):
@@ -78,6 +78,9 @@ class Fleet:
                 self._known[process.boot] = process
             else:
                 self._forget(process.boot)
+        if self.rejected > rejected:  # said once, however many there are
+            words = "%s (%s) reported %d processes of others: dropped"
+            log.warning(words, host.name, host.credential.name or "anybody", self.rejected - rejected)
         for boot in self._spoken_for(host.boots - boots, host):
             self._forget(boot)
         self._dirty |= boots | host.boots
@@ -89,10 +92,7 @@ class Fleet:
         if host.credential.service not in {"", process.service}:
             return False
         known = self._known.get(process.boot)
-        if known is None or (known.credential, known.host) == (host.credential.name, host.name):
-            return True
-        log.warning("%s (%s) reported a process of %s: dropped", host.name, host.credential.name or "anybody", known.host)
-        return False
+        return known is None or (known.credential, known.host) == (host.credential.name, host.name)
 
     def seen(self, host: Host, now: float) -> None:
         """The stream is up: its processes are known to be there, although nothing changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from livecfg.hub._pb import hub_pb2
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PROCESSES, _TEXT, _REFUSALS = 1000, 500, 20
+_PROCESSES, _TEXT, _REFUSALS, _LABELS = 1000, 500, 20, 100
 _COUNTS_BYTES = 3 << 20  # of the 4 MiB of a message
 
 
@@ -99,11 +100,12 @@ def _refusal(content: dict[str, Any]) -> hub_pb2.Refusal:
 
 def text(value: object) -> str:
     """Make foreign text printable and short."""
-    return printable(str(value))[:_TEXT] if value is not None else ""
+    return printable(str(value)[:_TEXT])[:_TEXT] if value is not None else ""
 
 
 def clean(message: Message) -> None:
-    """Make every text in a message printable and short, in place: whoever sent it is not trusted."""
+    """Make every text in a message printable and short and every list of them, in place: whoever sent it is not trusted."""
+    message.DiscardUnknownFields()  # they would be kept, and sent to whoever asks
     for descriptor, value in message.ListFields():
         if isinstance(value, str):
             if (made := text(value)) != value:
@@ -111,10 +113,12 @@ def clean(message: Message) -> None:
         elif isinstance(value, (int, float, bytes)):
             continue
         elif descriptor.name == "labels":
-            for key in list(value):
-                label = value.pop(key)
-                value[text(key)] = text(label)
+            kept = {text(key): text(value[key]) for key in islice(value, _LABELS)}
+            value.clear()
+            value.update(kept)
         elif descriptor.type == descriptor.TYPE_MESSAGE:
+            if descriptor.is_repeated:
+                del value[_REFUSALS:]
             for inner in value if descriptor.is_repeated else [value]:
                 clean(inner)
         elif descriptor.type == descriptor.TYPE_STRING:

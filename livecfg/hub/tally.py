@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _ROWS_MOST = 20_000
 _WRITTEN_MOST = 50_000
+_PENDING_MOST = 100_000
+"""Rows that wait for a store that does not answer."""
+_ROW_BYTES = 8192
+"""Of the largest that livecfg makes: 64 groups, three numbers each, and five texts."""
 _COUNT_MOST = 1 << 53
 KEPT_S = 400 * 86_400.0
 """Counts that nobody reported for so long are forgotten."""
@@ -46,8 +50,8 @@ class Tally:
         speakers = {process.boot: process for process in processes}
         for row in report.counts[:_ROWS_MOST]:
             process = speakers.get(row.boot)
-            if process is None:
-                self.rejected += 1
+            if process is None or row.ByteSize() > _ROW_BYTES or len(self._pending) >= _PENDING_MOST:
+                self.rejected += 1  # those of an honest host come again
                 continue
             key = (row.kind, row.name, row.boot, row.phase, row.arm, row.metric)
             known = self._pending.get(key)
@@ -85,7 +89,8 @@ class Tally:
         """Give the rows of a split or an experiment, those of all processes of a service and env added."""
         await self.flush(now)
         rows = await asyncio.to_thread(self._store.counts, request.kind, request.name)
-        return added(r for r in rows if request.service in {"", r.service} and request.env in {"", r.env})
+        mine = [r for r in rows if request.service in {"", r.service} and request.env in {"", r.env}]
+        return await asyncio.to_thread(added, mine)
 
 
 def added(rows: Iterable[hub_pb2.ArmCounts]) -> list[hub_pb2.ArmCounts]:

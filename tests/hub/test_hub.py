@@ -434,6 +434,28 @@ def test_text_of_a_hostile_sender_is_made_printable_on_both_sides() -> None:
     assert dict(process.labels) == {"\\x1b": "\\x07"}
 
 
+def test_a_report_that_is_all_lists_costs_little_and_little_of_it_is_kept() -> None:
+    """Of the four MiB that a message may have: two million refusals, half a million labels, one text, fields of the future."""
+    fleet = Fleet(open_store("sqlite://"))
+
+    async def taken(process: hub_pb2.Process) -> tuple[float, int]:
+        report = hub_pb2.Report.FromString(hub_pb2.Report(processes=[process]).SerializeToString())
+        started = time.process_time()
+        (kept,) = fleet.take(report, Host(ANYBODY, "h", ""), 1.0)
+        return time.process_time() - started, kept.ByteSize()
+
+    refusals = hub_pb2.Process(boot="a", alive=True)
+    refusals.MergeFromString(hub_pb2.Process(refusals=[hub_pb2.Refusal()]).SerializeToString() * 1_000_000)
+    labels = hub_pb2.Process(boot="b", alive=True, labels={str(i): "" for i in range(200_000)})
+    texts = hub_pb2.Process(boot="c", alive=True, reason="\u202e" * 1_300_000)
+    unknown = hub_pb2.Process.FromString(b"\x0a\x01d\xfa\x7f\x80\x80\x80\x01" + b"x" * (2 << 20))
+    unknown.alive = True
+    for process in (refusals, labels, texts, unknown):
+        spent_s, kept_bytes = asyncio.run(taken(process))
+        assert kept_bytes < 50_000, process.boot
+        assert spent_s < 0.2, process.boot
+
+
 def test_beyond_loopback_a_hub_wants_tls(repo: ConfigRepo, tmp_path: Path) -> None:
     (tmp_path / "root.yaml").write_bytes(repo.trusted_root)
     words = ["--source", str(repo.remote_path), "--trusted-root", str(tmp_path / "root.yaml"), "--home", str(tmp_path / "h")]

@@ -159,6 +159,42 @@ def test_who_does_not_read_is_dropped_and_holds_up_nobody(monkeypatch: pytest.Mo
     run(scenario, Packs(1 << 20))
 
 
+def test_what_is_no_commit_is_taken_for_nothing() -> None:
+    async def scenario(site: Site) -> None:
+        async with site.host("../" * 1000) as host:
+            site.service.offer(NEW)
+            assert (await host.hears()).tip == NEW
+            await host.has("x" * 1_000_000)
+            site.service.offer(NEWER)
+            assert (await host.hears()).tip == NEWER
+            assert set(site.service._offers._offers) == {("", NEW), ("", NEWER)}
+        assert site.packs.made == []
+
+    run(scenario)
+
+
+def test_a_host_whose_reports_are_a_burden_has_a_tenth_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    pause = asyncio.sleep
+
+    async def sleep(seconds: float, result: Any = None) -> Any:
+        slept.append(seconds)
+        return await pause(0, result)
+
+    async def scenario(site: Site) -> None:
+        async with site.host() as host:
+            monkeypatch.setattr("livecfg.hub.service.asyncio.sleep", sleep)
+            report = hub_pb2.Report(processes=[hub_pb2.Process(boot="a", alive=True)])
+            await host.call.write(hub_pb2.FromHost(report=report))
+            for number in range(20_000):
+                report.counts.add(boot="a", kind="split", name="copy", arm=str(number), units=[1] * 64)
+            await host.call.write(hub_pb2.FromHost(report=report))
+            await host.has(OLD)
+            await site.until(lambda: site.service.counts["reports"] == 2 and any(s > 0.05 for s in slept))
+
+    run(scenario)
+
+
 def test_signs_of_life_come_when_they_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(site: Site) -> None:
         async with site.host() as host:

@@ -195,3 +195,25 @@ def test_counts_are_for_viewers_and_only_of_the_service_that_they_may_see() -> N
         "agent": ["PERMISSION_DENIED", "PERMISSION_DENIED"],
         "nobody": ["UNAUTHENTICATED", "UNAUTHENTICATED"],
     }
+
+
+def test_what_waits_for_a_store_that_does_not_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livecfg.hub.tally._PENDING_MOST", 100)
+    hub = Hub()
+    report = hub_pb2.Report(processes=[hub_pb2.Process(boot="a", alive=True)])
+    for number in range(1000):
+        report.counts.add(boot="a", kind="split", name="copy", arm=str(number), units=[1])
+    report.counts.add(boot="a", kind="split", name="x" * 10_000, arm="short", units=[1])
+    hub.tally.take(report, hub.fleet.take(report, hub.host, 1.0), 1.0)
+    assert (len(hub.tally._pending), hub.tally.rejected) == (100, 901)
+
+
+def test_the_largest_row_that_livecfg_makes_is_taken() -> None:
+    hub = Hub()
+    most = (1 << 53) - 1
+    report = hub_pb2.Report(processes=[hub_pb2.Process(boot="a", alive=True)])
+    made = report.counts.add(boot="a" * 1, kind="experiment", units=[most] * 64, observations=[most] * 64, sums=[1e300] * 64)
+    for name in ("name", "phase", "arm", "metric"):
+        setattr(made, name, "\u65e5" * 200)
+    hub.tally.take(report, hub.fleet.take(report, hub.host, 1.0), 1.0)
+    assert hub.tally.rejected == 0

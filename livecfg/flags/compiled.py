@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from livecfg.flags.evaluate import ErrorCode, Evaluation, Reason
-from livecfg.flags.generate import GLOBALS, Witness, code_of, parameters
+from livecfg.flags.generate import GLOBALS, Witness, code_of, dispatched, parameters, table
 from livecfg.flags.targeting import Dialect, Leaf, Rule, read_rule
 from livecfg.flags.templates import MOST_OPERATIONS, Known
 
@@ -143,6 +143,8 @@ class CompiledFlag:
                 filled[f"rule{i}"] = place(rule.leaves[i].loc)
         more = [filled[name] for name in parameters(leaves, mode)]
         traced = [None] if mode == "trace" else []
+        dispatch = dispatched(rule.shape, mode)
+        more += [table(dispatch, rule.constants)] if dispatch else []
         return FunctionType(code_of(rule.shape, leaves, self._kind, mode), GLOBALS, mode, (self, *traced, *rule.constants, *more))
 
     def _filled(self, known: Known) -> Callable[..., Any]:
@@ -155,13 +157,15 @@ class CompiledFlag:
             if any(outcome.error is not None for outcome in outcomes):
                 raise LookupError
             leaves, names = _numbered(outcomes)
-            made = code_of(known.shape, leaves, self._kind, "serve"), names
+            made = code_of(known.shape, leaves, self._kind, "serve"), names, dispatched(known.shape, "serve")
             if len(known.codes) < _MOST_CODES:
                 known.codes[key] = made
-        code, names = made
+        code, names, dispatch = made
         values = [variants[name] for name in names]
         if self._kind == "float":
             values = list(map(float, values))
+        if dispatch:
+            values.append(table(dispatch, known.constants))
         return FunctionType(code, GLOBALS, "serve", (self, *known.constants, *values))
 
     def _outcome(self, leaf: Leaf) -> _Outcome:

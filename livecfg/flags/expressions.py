@@ -43,7 +43,7 @@ GLOBALS: dict[str, Any] = {
     "op_lookup": operators.lookup,
     "cat": operators.cat,
     "contains": operators.contains_literal,
-    "parse_version": operators.parse_version,
+    "versions": operators.VERSIONS,
     "version_of": operators.version_of,
     "murmur3": murmur3,
     "encode": bucketing.encode,
@@ -316,7 +316,7 @@ class Expressions:
     def _value_version(self, node: Node) -> ast.expr:
         _, identity, relation, version, other = node
         check, again = self._typed(version, "str")
-        parsed = ast.IfExp(check, call("parse_version", again), call("version_of", again))
+        parsed = ast.IfExp(check, ast.Subscript(name_of("versions"), again, ast.Load()), call("version_of", again))
         held, read = self.held(parsed)
         part: ast.expr = read
         if relation == "^":

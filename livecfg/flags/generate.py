@@ -27,10 +27,15 @@ from livecfg.flags.expressions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from livecfg.flags.targeting import Node
 
-__all__ = ["GLOBALS", "Mode", "Witness", "code_of", "parameters"]
+__all__ = ["GLOBALS", "Mode", "Witness", "code_of", "dispatched", "parameters", "table"]
 _FILE = "<livecfg rule>"
+_FEW_PAIRS = 6
+_BLOCK = 3
+"""How many conditions of a long `if` are passed over in one step."""
 
 
 @functools.lru_cache(maxsize=2048)
@@ -53,6 +58,25 @@ def parameters(leaves: tuple[int, ...], mode: Mode) -> list[str]:
     return ours + [f"{part}{i}" for i in range(len(leaves)) for part in ("reason", "error", "rule")]
 
 
+def dispatched(shape: Node, mode: Mode) -> tuple[int, ...]:
+    """Give the parameters of the texts that one variable must be for each condition of a rule's long `if` to hold.
+
+    Empty where a condition is no such comparison, nor an `and` that begins with one; then there is no `table` either.
+    """
+    _, tree, places = shape
+    if mode == "trace" or tree[0] != "tail_if" or len(tree[2]) < _FEW_PAIRS:
+        return ()
+    firsts = [c[3][0][0] if c[:1] == ("logic",) and c[2] == "and" else c for c, _ in tree[2]]
+    if any(f[0] != "equality" or f[2][0] == "!" or f[3] != "str" or f[4][0] != "var" for f in firsts):
+        return ()
+    return tuple(places[f[5][1]] for f in firsts) if len({f[4] for f in firsts}) == 1 else ()
+
+
+def table(dispatch: tuple[int, ...], constants: Sequence[Any]) -> dict[str, int]:
+    """Give the number of the first condition that each text may fulfil."""
+    return {constants[parameter]: number for number, parameter in reversed(tuple(enumerate(dispatch)))}
+
+
 def _locate(function: ast.FunctionDef) -> None:
     """Give every node a place, which `compile` asks for; `ast.fix_missing_locations` takes longer than `compile` itself."""
     rest: list[Any] = [function]
@@ -70,6 +94,7 @@ class _Generator(Expressions):
         super().__init__(shape, mode)
         self.leaves = leaves
         self.kind = kind
+        self.dispatched = bool(dispatched(shape, mode))
 
     def code(self) -> CodeType:
         body = [*self._hoisted(), *self.tail(self.tree, None)]
@@ -78,6 +103,7 @@ class _Generator(Expressions):
         names = [*context, "F", *(["t"] if self.mode == "trace" else [])]
         names += [f"k{i}" for i in range(len(set(self.places)))]
         names += parameters(self.leaves, self.mode)
+        names += ["j"] if self.dispatched else []
         arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
         function = ast.FunctionDef(self.mode, arguments, guarded, [], None)
         _locate(function)
@@ -137,7 +163,20 @@ class _Generator(Expressions):
         statements: list[ast.stmt] = []
         for condition, result in pairs:
             statements.append(ast.If(self.traced(identity, self.truth(condition)), self.tail(result, bucket), []))
+        if node is self.tree and self.dispatched:
+            statements = self._in_blocks(statements, pairs[0][0])
         return statements + self.tail(otherwise, bucket)
+
+    def _in_blocks(self, tests: list[ast.stmt], condition: Node) -> list[ast.stmt]:
+        """Pass over the tests before the first one that may hold, by the table; only where the variable is a text."""
+        equality = condition[3][0][0] if condition[0] == "logic" else condition
+        check, text = self._typed(equality[4], "str")
+        first = ast.IfExp(check, method("j", "get", text, literal(len(tests))), literal(0))
+        statements: list[ast.stmt] = [ast.Assign([ast.Name("n", ast.Store())], first)]
+        for start in range(0, len(tests), _BLOCK):
+            block = tests[start : start + _BLOCK]
+            statements.append(ast.If(compare(name_of("n"), ast.Lt, literal(start + len(block))), block, []))
+        return statements
 
     def _tail_test(self, node: Node, bucket: str | None) -> list[ast.stmt]:
         _, test, yes, no = node

@@ -8,7 +8,6 @@ of their own in `generate`; those that take a rule as operand (`map`, `filter`, 
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +39,7 @@ _VERSION = re.compile(
 )
 _RELEASE: tuple[Any, ...] = ((2,),)  # after every pre-release
 _LONGEST_VERSION = 256
+_MOST_VERSIONS = 4096
 
 
 def parse_version(text: str) -> Version | None:
@@ -47,17 +47,31 @@ def parse_version(text: str) -> Version | None:
 
     The result compares as versions do: build metadata does not count, a pre-release comes before its release.
     """
-    return _parsed(text) if len(text) <= _LONGEST_VERSION else None  # asked first: the cache would keep a text of any size
+    return VERSIONS[text]
 
 
-@functools.lru_cache(maxsize=4096)
-def _parsed(text: str) -> Version | None:
-    match = _VERSION.fullmatch(text)
+def _read_version(text: str) -> Version | None:
+    match = _VERSION.fullmatch(text) if len(text) <= _LONGEST_VERSION else None
     if match is None:
         return None
     major, minor, patch, pre = match.groups()
     parts = _RELEASE if pre is None else tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pre.split("."))
     return int(major), int(minor or 0), int(patch or 0), parts
+
+
+class _Versions(dict[str, "Version | None"]):
+    """Versions by their texts, read when first asked for; by subscript, which costs a third of what `lru_cache` takes."""
+
+    def __missing__(self, text: str) -> Version | None:
+        found = _read_version(text)
+        if len(text) <= _LONGEST_VERSION:
+            if len(self) >= _MOST_VERSIONS:
+                self.clear()
+            self[text] = found
+        return found
+
+
+VERSIONS = _Versions()
 
 
 def version_of(value: Any) -> Version | None:

@@ -37,7 +37,7 @@ class Known(NamedTuple):
     constants: tuple[Any, ...]
     results: tuple[Any, ...]
     """What each leaf gives."""
-    codes: dict[Any, tuple[CodeType, tuple[str, ...]]]
+    codes: dict[Any, tuple[CodeType, tuple[str, ...], tuple[int, ...]]]
     """For who makes flags of it: code that was made for the shape before."""
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from livecfg.errors import RefusedError
 from livecfg.flags.bucketing import bucket_v2, encode, first_hash
 from livecfg.flags.operators import OPERATORS
-from livecfg.flags.values import to_number
+from livecfg.flags.values import equal, identical, to_number
 from livecfg.testing import snapshot
 
 
@@ -124,6 +124,34 @@ def test_evaluation_never_raises_and_gives_the_type_of_the_default(
     assert (traced.variant, traced.reason, traced.error_code) == (made.variant, made.reason, made.error_code)
     assert (made.variant is None) == (made.value is default) or made.variant is not None
     assert (made.error_code is not None) == (made.reason == "ERROR")
+
+
+TEXTS = ["de", "fr", "pl", "it", "es", ""]
+RELATIONS = {"==": equal, "===": identical}
+LONG_IFS = st.lists(st.tuples(st.sampled_from(TEXTS), st.sampled_from(["==", "==="]), st.booleans()), min_size=4, max_size=14)
+
+
+@settings(max_examples=300, deadline=None)
+@given(LONG_IFS, st.sampled_from([*TEXTS, "gone", None, 0, 1.5, True, ["de"], Colour.RED, "absent"]), st.integers(0, 3))
+def test_a_long_if_over_the_texts_of_one_variable_gives_its_first_condition_that_holds(
+    conditions: list[tuple[str, str, bool]], value: Any, age: int
+) -> None:
+    rule: list[Any] = []
+    for i, (text, operator, older) in enumerate(conditions):
+        same = {operator: [{"var": "x"}, text]}
+        rule += [{"and": [same, {">": [{"var": "age"}, i % 3]}]} if older else same, f"v{i}"]
+    variants = {f"v{i}": f"v{i}" for i in range(len(conditions))} | {"none": "none"}
+    flag = {"state": "ENABLED", "variants": variants, "defaultVariant": "none", "targeting": {"if": [*rule, "none"]}}
+    context = {"age": age} | ({} if value == "absent" else {"x": value})
+    loaded = snapshot(flags={"flags": {"f": flag}}, gate="flagd")
+    got = context.get("x")
+    expected = "none"
+    for i, (text, operator, older) in enumerate(conditions):
+        if RELATIONS[operator](got, text) and (not older or age > i % 3):
+            expected = f"v{i}"
+            break
+    assert loaded.flag("f", "", context) == loaded.evaluate("f", "", context).value == expected
+    assert loaded.flags["f"].explain(context, "").evaluation.value == expected
 
 
 @settings(max_examples=200, deadline=None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from livecfg.errors import RefusedError
 from livecfg.flags.compiled import SAFE_INTEGER, CompiledFlag, Definition, compiled, rule_of
+from livecfg.flags.references import MOST_VALUES, expanded
 from livecfg.flags.segment import PREFIX, named
 from livecfg.flags.targeting import Dialect, Leaf, TooLargeError, read_rule
 from livecfg.flags.templates import STATIC, Templates
@@ -130,6 +131,10 @@ class _Compiler:
                 self.key_fault(("$evaluators", name), f"names that begin with {PREFIX} are those of segments", "rename it")
         segments = named(root, self.dialect.evaluators) if self.dialect.evaluators else {}  # those it names: no other is a change
         self.dialect = self.dialect._replace(fractional=version, evaluators={**segments, **evaluators})
+        rules = [flag.get("targeting") for flag in root["flags"].values() if isinstance(flag, dict)] if evaluators else ()
+        if expanded([*rules, *({"$ref": name} for name in evaluators)], evaluators) > MOST_VALUES:
+            message = f"the rules are too large: more than {MOST_VALUES:,} values when each reference stands for what it leads to"
+            raise RefusedError(self.document.refusal(Code.FLAG_INVALID, ("$evaluators",), message, advice="split the document"))
         for name in evaluators:
             self._read(lambda name=name: read_rule({"$ref": name}, "", self.dialect, self.fault, ()), ("$evaluators", name))  # type: ignore[misc]  # bound now
 

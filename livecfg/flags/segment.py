@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from livecfg.errors import RefusedError
+from livecfg.flags.references import references
 from livecfg.refusal import Code, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 PREFIX = "segment:"
 ENDING = ".txt"
@@ -94,17 +95,4 @@ def _fault(path: str, line: int, column: int, message: str, advice: str = "") ->
 
 def named(rule: Any, segments: Mapping[str, Segment]) -> dict[str, Segment]:
     """Give the segments that a rule, or a whole document, names, by the name of the reference."""
-    return {name: segments[name] for name in _references(rule) if name in segments}
-
-
-def _references(value: Any) -> Iterator[str]:
-    stack = [value]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            name = value.get("$ref") if len(value) == 1 else None
-            if isinstance(name, str):
-                yield name
-            stack += value.values()
-        elif isinstance(value, list):
-            stack += value
+    return {name: segments[name] for name in references(rule) if name in segments}

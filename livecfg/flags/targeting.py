@@ -28,6 +28,7 @@ Fractional = Literal["v2", "v3"]
 Gate = Literal["strict", "flagd"]
 Node = tuple[Any, ...]
 _MAX_NODES = 5_000
+_MAX_VALUES = 50_000
 _MAX_DEPTH = 100
 _SCALARS = {str: "str", int: "num", float: "num"}
 _BOOL = frozenset({"bool", "bool?"})
@@ -87,7 +88,8 @@ def read_rule(raw: Any, key: str, dialect: Dialect, fault: Callable[..., None], 
     """Read the rule `raw` of the flag `key`; `fault(code, loc, message, advice)` takes what is wrong with it.
 
     Raises:
-        TooLargeError: more than 5,000 operations, or nested deeper than 100, references counted where they are used.
+        TooLargeError: more than 5,000 operations or 50,000 operands, or nested deeper than 100, references counted where they
+            are used.
 
     """
     reader = Reader(key, dialect, fault)
@@ -117,6 +119,7 @@ class Reader:
         self.uses: list[int] = []
         self.inner = 0  # how many rules over items enclose this one
         self.depth = 0
+        self.size = 0  # operands and items
         self.open: list[str] = []  # references being resolved
         self.used: set[str] = set()
 
@@ -166,6 +169,12 @@ class Reader:
         self.notes.append((loc, operator))
         return len(self.notes) - 1
 
+    def grow(self, count: int) -> None:
+        """Count operands and items: lists are no operations, and what they refer to is read each time."""
+        self.size += count
+        if self.size > _MAX_VALUES:
+            raise TooLargeError(f"more than {_MAX_VALUES:,} operands")
+
     def leaf(self, result: Any, loc: Loc) -> Node:
         """Make a leaf: a result known now."""
         self.leaves.append(Leaf(result, loc))
@@ -176,7 +185,7 @@ class Reader:
         raw, at, count = self.follow(raw, loc)
         if isinstance(raw, Segment):
             self.refuse(Code.FLAG_REFERENCE, loc, "expected a rule, got a segment", "a segment stands at the end of an `in`")
-            return sorted(raw.members), at, count
+            return [] if self.strict else sorted(raw.members), at, count
         return raw, at, count
 
     def follow(self, raw: Any, loc: Loc) -> tuple[Any, Loc, int]:
@@ -278,6 +287,7 @@ class Reader:
             return ("constant", self.constant(raw)), "any"
         if isinstance(raw, list):
             if any(isinstance(item, dict | list) for item in raw):
+                self.grow(len(raw))
                 return ("list", tuple(self.value(item, (*loc, i))[0] for i, item in enumerate(raw))), "list"
             return ("constant", self.constant(raw)), "list"
         if raw is None or isinstance(raw, bool):
@@ -302,6 +312,7 @@ class Reader:
                 self.refuse(Code.FLAG_OPERATOR, loc, f"the operator {name!r} is not known", advice)
             return ("fail", self.note(loc, name)), "any"
         operands = raw if isinstance(raw, list) else [raw]
+        self.grow(len(operands))
         if not known.least <= len(operands) <= known.most:
             wanted = str(known.least) if known.least == known.most else f"{known.least} to {known.most}"
             wanted = f"at least {known.least}" if known.most >= 10_000 else wanted

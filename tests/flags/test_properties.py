@@ -8,7 +8,7 @@ import sys
 import traceback
 import tracemalloc
 from collections import UserDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,9 @@ from livecfg.flags.bucketing import bucket_v2, encode, first_hash
 from livecfg.flags.operators import OPERATORS
 from livecfg.flags.values import equal, identical, to_number
 from livecfg.testing import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Hostile:
@@ -335,3 +338,35 @@ def test_versions_of_any_size_are_not_kept() -> None:
 def test_a_number_written_in_another_base_is_no_wider_than_a_float(text: str, number: float) -> None:
     made = to_number(text)
     assert (made, type(made)) == (number, type(number))
+
+
+def _shared(count: int, rule: Callable[[str], Any], last: Any) -> bytes:
+    """A flag that uses the first of some shared rules, each of which uses the next."""
+    shared = {f"r{i}": rule(f"r{i + 1}") for i in range(count)} | {f"r{count}": last}
+    flag = {"state": "ENABLED", "variants": {"a": 1}, "targeting": {"if": [{"merge": [{"$ref": "r0"}]}, "a"]}}
+    return json.dumps({"flags": {"f": flag}, "$evaluators": shared}).encode()
+
+
+@pytest.mark.parametrize("gate", ["strict", "flagd"])
+def test_shared_rules_that_double_at_each_step_are_refused_before_they_are_read(gate: Any) -> None:
+    bomb = _shared(60, lambda name: [{"$ref": name}, {"$ref": name}], [{"var": "a"}])
+    with pytest.raises(RefusedError, match="500,000 values when each reference"):
+        snapshot(flags=bomb, gate=gate)
+    chain = _shared(60, lambda name: {"$ref": name}, [{"var": "a"}])
+    assert snapshot(flags=chain, gate=gate).flag("f", 0, {"a": 1}) == 1
+
+
+def test_shared_rules_that_lead_to_each_other_in_lists_are_read_only_so_far() -> None:
+    names = [f"r{i}" for i in range(4)]
+    shared = {name: [{"$ref": other} for other in (*names, "wide")] for name in names} | {"wide": [{"var": "a"}] * 5000}
+    flag = {"state": "ENABLED", "variants": {"a": 1}, "targeting": {"if": [{"merge": [{"$ref": "r0"}]}, "a"]}}
+    with pytest.raises(RefusedError, match="more than 50,000 operands"):
+        snapshot(flags=json.dumps({"flags": {"f": flag}, "$evaluators": shared}).encode(), gate="flagd")
+
+
+def test_a_large_shared_rule_is_not_read_for_ever_so_many_flags() -> None:
+    large = {"and": [{"==": [{"var": f"v{i}"}, i]} for i in range(4000)]}
+    rules = [{"if": [{"and": [{"$ref": "large"}, {"var": f"z{i}"}]}, "a"]} for i in range(300)]
+    flags = {f"f{i}": {"state": "ENABLED", "variants": {"a": 1}, "targeting": rule} for i, rule in enumerate(rules)}
+    with pytest.raises(RefusedError, match="500,000 values when each reference"):
+        snapshot(flags=json.dumps({"flags": flags, "$evaluators": {"large": large}}).encode())

@@ -420,8 +420,11 @@ def _marks(data: bytes, is_json: bool) -> dict[Loc, tuple[Position, Position]]: 
         second.build(text)
         return second.marks
     marks: dict[Loc, tuple[Position, Position]] = {}
+    line, line_start, seen = 1, 0, 0
     for kind, loc, start, _ in _json_events(text):
-        at = _at(text, start)
+        if newlines := text.count("\n", seen, start):  # from the last one on: from the start each time it would take minutes
+            line, line_start = line + newlines, text.rfind("\n", seen, start) + 1
+        at, seen = Position(line, start - line_start + 1), start
         if kind == "key" and loc:
             marks[loc] = (at, at)
         elif kind == "value":

@@ -65,6 +65,9 @@ class Code(StrEnum):
     PREPARE_SLOW = "LC502"
 
 
+_TEXT_CHARS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """What was refused (`commit`, `path`, `line`, `column`), why (`code`, `message`, `rule`, `signer`), what to do (`advice`).
@@ -81,6 +84,13 @@ class Refusal:
     rule: str = ""
     signer: str = ""
     advice: str = ""
+
+    def __post_init__(self) -> None:
+        """Cut texts that quote what is too long to be read: a thousand faults may each list ten thousand names."""
+        for name in ("message", "advice"):
+            text = getattr(self, name)
+            if len(text) > _TEXT_CHARS:
+                object.__setattr__(self, name, f"{text[:_TEXT_CHARS]}…")
 
     @property
     def where(self) -> str:

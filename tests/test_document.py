@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -212,3 +213,13 @@ def test_reading_garbage_raises_nothing_but_a_refusal(data: bytes, path: str) ->
         assert error.refusals[0].line >= 1  # noqa: PT017 - either outcome is right, each with its own claim
     else:
         assert all(document.position(loc).line >= 1 for loc in leaves(document.value))
+
+
+@pytest.mark.parametrize("text", ["[" + ",".join(["1"] * 199_000) + "]", "[" + ",\n".join(["12345"] * 140_000) + "]"])
+def test_every_position_in_a_long_json_text_is_found_in_one_pass(text: str) -> None:
+    document = read(text.encode(), "a.json")
+    started = time.process_time()
+    last = len(document.value) - 1
+    *_, end = text.split("\n")
+    assert document.position((last,)) == (text.count("\n") + 1, len(end) - len(str(document.value[-1])))
+    assert time.process_time() - started < 10

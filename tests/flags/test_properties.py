@@ -370,3 +370,13 @@ def test_a_large_shared_rule_is_not_read_for_ever_so_many_flags() -> None:
     flags = {f"f{i}": {"state": "ENABLED", "variants": {"a": 1}, "targeting": rule} for i, rule in enumerate(rules)}
     with pytest.raises(RefusedError, match="500,000 values when each reference"):
         snapshot(flags=json.dumps({"flags": flags, "$evaluators": {"large": large}}).encode())
+
+
+def test_faults_that_list_all_variants_do_not_fill_the_memory() -> None:
+    """The names of 20,000 variants are 180 kB, and each of 2,400 faults lists them."""
+    rule = {"if": [part for i in range(2400) for part in ({"var": "a"}, f"nope{i}")]}
+    flag = {"state": "ENABLED", "variants": {f"v{i:06}": 1 for i in range(20_000)}, "targeting": rule}
+    with pytest.raises(RefusedError) as refused:
+        snapshot(flags=json.dumps({"flags": {"f": flag}}).encode())
+    assert len(refused.value.refusals) == 2400
+    assert max(len(str(r)) for r in refused.value.refusals) < 3000

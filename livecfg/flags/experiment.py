@@ -210,8 +210,9 @@ def apply_experiments(
     every, faults = compile_experiments(documents, static=static, clock=clock, segments=segments)
     made = [(document, experiment) for document, experiment in every if experiment.model.shipped is None]
     result = dict(flags)
-    for i, (document, experiment) in enumerate(made):
-        found = [*_conflicts(document, experiment, made[:i]), *_misfits(document, experiment, flags.get(experiment.model.flag))]
+    taken = _Taken()
+    for document, experiment in made:
+        found = [*taken.conflicts(document, experiment.model), *_misfits(document, experiment, flags.get(experiment.model.flag))]
         faults += found
         if not found:
             result[experiment.model.flag] = experiment.applied(flags[experiment.model.flag])
@@ -256,23 +257,39 @@ def _holdouts(documents: Sequence[Document], faults: list[Refusal]) -> dict[str,
     return result
 
 
-def _conflicts(
-    document: Document, experiment: CompiledExperiment, others: Sequence[tuple[Document, CompiledExperiment]]
-) -> list[Refusal]:
-    """Give the faults of an experiment beside those before it."""
-    mine, faults = experiment.model, []
-    for other_document, other in others:
-        its = other.model
-        if mine.experiment == its.experiment:
-            faults.append(("experiment", f"the experiment {mine.experiment!r} stands in {other_document.path} too"))
-        if mine.flag == its.flag:
-            faults.append(("flag", f"the flag {mine.flag!r} is under the experiment {its.experiment!r} already"))
-        if mine.layer and its.layer and mine.layer.name == its.layer.name:
-            if mine.layer.slots[0] < its.layer.slots[1] and its.layer.slots[0] < mine.layer.slots[1]:
-                faults.append(("layer", f"the slots overlap with those of {its.experiment!r} in the layer {mine.layer.name!r}"))
-            if mine.unit != its.unit:
-                faults.append(("unit", f"expected the unit {its.unit!r}, as {its.experiment!r} has in the same layer"))
-    return [document.refusal(Code.EXPERIMENT_INVALID, (key,), message) for key, message in faults]
+class _Taken:
+    """What experiments have taken: names, flags, slots. Each is compared with who has it, not with all others."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._flags: dict[str, str] = {}
+        self._layers: dict[str, list[Experiment]] = {}
+
+    def conflicts(self, document: Document, mine: Experiment) -> list[Refusal]:
+        """Take what an experiment asks for; gives the faults where another has it."""
+        faults = []
+        if mine.experiment in self._names:
+            faults.append(("experiment", f"the experiment {mine.experiment!r} stands in {self._names[mine.experiment]} too"))
+        self._names.setdefault(mine.experiment, document.path)
+        if mine.flag in self._flags:
+            faults.append(("flag", f"the flag {mine.flag!r} is under the experiment {self._flags[mine.flag]!r} already"))
+        self._flags.setdefault(mine.flag, mine.experiment)
+        faults += self._in_layer(mine, mine.layer) if mine.layer is not None else []
+        return [document.refusal(Code.EXPERIMENT_INVALID, (key,), message) for key, message in faults]
+
+    def _in_layer(self, mine: Experiment, layer: Layer) -> list[tuple[str, str]]:
+        faults, there = [], self._layers.setdefault(layer.name, [])
+        slots = [(its, its.layer.slots) for its in there if its.layer is not None]
+        overlapping = next((its for its, (start, stop) in slots if layer.slots[0] < stop and start < layer.slots[1]), None)
+        other = next((its for its in there if its.unit != mine.unit), None)
+        if overlapping is not None:
+            name = overlapping.experiment
+            faults.append(("layer", f"the slots overlap with those of {name!r} in the layer {layer.name!r}"))
+        else:
+            there.append(mine)  # at most one for each slot
+        if other is not None:
+            faults.append(("unit", f"expected the unit {other.unit!r}, as {other.experiment!r} has in the same layer"))
+        return faults
 
 
 def _misfits(document: Document, experiment: CompiledExperiment, flag: CompiledFlag | None) -> list[Refusal]:

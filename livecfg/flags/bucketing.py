@@ -13,6 +13,8 @@ from typing import Any
 
 from mmh3 import hash as murmur3
 
+from livecfg.flags.values import LONGEST_LIST
+
 MAX_TOTAL = (1 << 31) - 1
 """The largest sum of weights: Java counts in signed 32 bits."""
 
@@ -74,7 +76,7 @@ def encode(value: Any) -> bytes:
     """Encode a JSON value as deterministic CBOR; whole floats within 64 bits become integers first.
 
     Raises:
-        ValueError: a value that JSON does not have.
+        ValueError: a value that JSON does not have, or a list of more than a mebibyte.
 
     """
     if type(value) is str:  # nearly every unit is a short text
@@ -104,6 +106,8 @@ def _encode(value: Any, out: bytearray) -> None:
         _head(4, len(value), out)
         for item in value:
             _encode(item, out)
+        if len(out) > LONGEST_LIST:
+            raise ValueError("expected a shorter list")
     elif isinstance(value, dict):
         _head(5, len(value), out)
         for key, item in sorted(((encode(k), v) for k, v in value.items()), key=_first):  # bytewise order of the encoded keys

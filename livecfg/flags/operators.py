@@ -39,6 +39,8 @@ _VERSION = re.compile(
 )
 _RELEASE: tuple[Any, ...] = ((2,),)  # after every pre-release
 _LONGEST_VERSION = 256
+_LONGEST_TEXT, _MOST_ITEMS = 1 << 24, 1 << 20
+"""`reduce` may double what it has at each item of a list: no rule can fill the memory."""
 _MOST_VERSIONS = 4096
 
 
@@ -103,8 +105,16 @@ def sem_ver(version: Any, relation: Any, other: Any) -> bool | None:
 
 
 def cat(*values: Any) -> str:
-    """Join the texts of all operands."""
-    return "".join("" if v is None else v if type(v) is str else to_string(v) for v in values)
+    """Join the texts of all operands.
+
+    Raises:
+        ValueError: more than 16 million characters.
+
+    """
+    text = "".join("" if v is None else v if type(v) is str else to_string(v) for v in values)
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError("the text is too long")
+    return text
 
 
 def substr(source: Any, start: Any = None, length: Any = None) -> str:
@@ -204,13 +214,20 @@ def _checked(compute: Callable[[], float | int]) -> float | int:
 
 
 def merge(*values: Any) -> list[Any]:
-    """Join lists into one; what is no list counts as a list of one."""
+    """Join lists into one; what is no list counts as a list of one.
+
+    Raises:
+        ValueError: more than a million items.
+
+    """
     result: list[Any] = []
     for value in values:
         if isinstance(value, list | tuple):
             result += value
         else:
             result.append(value)
+    if len(result) > _MOST_ITEMS:
+        raise ValueError("the list is too long")
     return result
 
 

@@ -13,6 +13,8 @@ NAN = math.nan
 # Possessive: digits that are given back would be tried again at every place between them.
 _NUMBER = re.compile(r"[-+]?(?:Infinity|(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][-+]?[0-9]++)?)")
 _RADIX = re.compile(r"0(?:[xX]([0-9a-fA-F]+)|[oO]([0-7]+)|[bB]([01]+))")
+LONGEST_LIST = 1 << 20
+"""As a text, or in CBOR: a rule can make lists of lists that take no memory, and as many characters as there are atoms."""
 _WIDE = 1 << 64
 _BEYOND = (1 << 1024) - (1 << 970)
 """From here on an integer rounds to no float."""
@@ -67,7 +69,12 @@ def _literal(text: str) -> float | int:
 
 
 def to_string(value: Any) -> str:
-    """Convert as JavaScript's String() does."""
+    """Convert as JavaScript's String() does.
+
+    Raises:
+        ValueError: a list whose text has more than a million characters.
+
+    """
     if isinstance(value, str):
         return str(value)
     if value is None or isinstance(value, bool):
@@ -75,7 +82,10 @@ def to_string(value: Any) -> str:
     if isinstance(value, int | float):
         return str(int(value)) if isinstance(value, int) and abs(value) < 10**21 else _float_text(float(value))
     if isinstance(value, list | tuple):
-        return ",".join("" if item is None else to_string(item) for item in value)
+        text = ",".join("" if item is None else to_string(item) for item in value)
+        if len(text) > LONGEST_LIST:
+            raise ValueError("the text of a list is too long")
+        return text
     return "[object Object]"
 
 

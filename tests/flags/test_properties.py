@@ -380,3 +380,24 @@ def test_faults_that_list_all_variants_do_not_fill_the_memory() -> None:
         snapshot(flags=json.dumps({"flags": {"f": flag}}).encode())
     assert len(refused.value.refusals) == 2400
     assert max(len(str(r)) for r in refused.value.refusals) < 3000
+
+
+HERE = {"var": "accumulator"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"cat": [HERE, HERE]},
+        {"merge": [HERE, HERE]},
+        {"+": [HERE, HERE]},
+        [HERE, HERE],
+    ],
+)
+@pytest.mark.parametrize("used", [lambda made: {"==": [made, "x"]}, lambda made: {"fractional": [made, ["a", 1]]}])
+@pytest.mark.parametrize("fractional", ["v2", "v3"])
+def test_what_doubles_at_each_item_of_a_list_fills_neither_memory_nor_time(rule: Any, used: Any, fractional: Any) -> None:
+    doubled = used({"reduce": [list(range(60)), rule, "xx"]})
+    flag = {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "b", "targeting": {"if": [doubled, "a", "b"]}}
+    made = snapshot(flags=json.dumps({"flags": {"f": flag}}).encode(), fractional=fractional, gate="flagd")
+    assert made.flag("f", 0, {}) in {0, 1, 2}

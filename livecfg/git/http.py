@@ -136,6 +136,7 @@ class HttpRemote:
             body=body,
             headers=headers,
             preload_content=False,
+            decode_content=False,  # no encoding was asked for, and a small one may come to gigabytes
             redirect=False,
             retries=False,
             timeout=timeout,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FLUSH, DELIMITER, RESPONSE_END = b"0000", b"0001", b"0002"
 AGENT = b"agent=livecfg\n"
+_PROGRESS_BYTES = 1 << 20
 
 
 class OldProtocolError(FetchError):
@@ -179,7 +180,7 @@ def read_pack_answer(read: Read, limits: Limits) -> bytes:
             break
     else:
         raise FetchError("the remote sent no pack")
-    pack, checked = bytearray(), False
+    pack, checked, said = bytearray(), False, 0
     for line in lines:
         if line is None:
             break
@@ -195,4 +196,6 @@ def read_pack_answer(read: Read, limits: Limits) -> bytes:
             raise FetchError(f"the remote says: {printable(line[1:201].decode(errors='replace').strip())}")
         elif band != 2:
             raise FetchError(f"the remote's answer has an unknown band {band}")
+        elif (said := said + len(line)) > _PROGRESS_BYTES:  # none was asked for
+            raise FetchError(f"the remote sends more than {_PROGRESS_BYTES:,} bytes of progress")
     return bytes(pack)

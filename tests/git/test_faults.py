@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gzip
 import importlib
 import inspect
 import socket
+import threading
 import time
+import tracemalloc
 import zlib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -325,3 +329,40 @@ def test_a_pushed_pack_does_not_wait_for_a_hanging_remote(repo: ConfigRepo, http
         mirror.accept_pack(pack, tip)
         thread.join(10)
         assert found == [tip]
+
+
+def test_progress_that_nobody_asked_for_is_cut_short() -> None:
+    answer = wire.packet(b"packfile\n") + wire.packet(b"\x02" + b"x" * 65_000) * 100 + wire.FLUSH
+    with pytest.raises(FetchError, match="progress"):
+        wire.read_pack_answer(wire.Buffer(answer).read, Limits())
+
+
+def test_an_answer_in_an_encoding_that_was_not_asked_for_is_not_unpacked(home: Path) -> None:
+    """64 MiB in 64 KiB: unpacked a chunk at a time, each chunk is a thousand times as large."""
+    bomb = gzip.compress(b"0" * (64 << 20))
+
+    class Packing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(bomb)))
+            self.end_headers()
+            self.wfile.write(bomb)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Packing) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/repo.git"
+        with Mirror(home, GitSource(url, limits=Limits(time_s=10.0))) as mirror:
+            tracemalloc.start()
+            try:
+                with pytest.raises(FetchError, match="does not speak Git"):
+                    mirror.fetch(None)
+                assert tracemalloc.get_traced_memory()[1] < 16 << 20
+            finally:
+                tracemalloc.stop()
+        thread.join(10)

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ _random = random.SystemRandom()  # for jitter; the seeded random numbers of the 
 
 _BACKOFF_S = (0.2, 3.0)
 _ACKNOWLEDGE_S = 5.0
+_MESSAGES_PER_S, _BURST_S = 50.0, 10.0
+"""What a hub may send: so many on average, and what it did not send in so long at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +153,15 @@ class HubLink:
         )
         ended = threading.Event()
         self._call = call = follow(self._requests(ended), metadata=metadata, wait_for_ready=True)
+        due_s = time.monotonic() - _BURST_S
         try:
             for offer in call:
+                due_s = max(due_s, time.monotonic() - _BURST_S) + 1 / _MESSAGES_PER_S
+                self._closed.wait(due_s - time.monotonic())  # whoever sends more waits, by the flow control of the stream
                 if self.state != "streaming":
                     self.state, self._failures = "streaming", 0
                     log.info("following the hub at %s", self._address)
-                self.shows = offer.tip or self.shows  # an older hub names none in its heartbeats
+                self.shows = offer.tip[:64] or self.shows  # an older hub names none in its heartbeats
                 if not offer.heartbeat:
                     self._take(offer, channel)
                 elif offer.statement:

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from pydantic import BaseModel
 
@@ -285,6 +287,29 @@ def test_closing_a_link_is_quick_even_when_nobody_answers() -> None:
     began = time.monotonic()
     link.close()
     assert time.monotonic() - began < 1.5
+
+
+def test_a_hub_that_floods_its_hosts_is_read_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livecfg.hub.link._MESSAGES_PER_S", 20.0)
+    monkeypatch.setattr("livecfg.hub.link._BURST_S", 1.0)
+    flood = hub_pb2.Offer(heartbeat=True, tip="a" * 40, statement=b"signed").SerializeToString()
+    handler = grpc.stream_stream_rpc_method_handler(lambda _requests, _context: itertools.repeat(flood))
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(wire.SERVICE, {"Follow": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    heard: list[float] = []
+    address = f"127.0.0.1:{port}"
+    began = time.monotonic()
+    link = HubLink(
+        address, repo_id="0" * 32, ref="main", have=str, offer=lambda *_: None, attest=lambda _: heard.append(time.monotonic())
+    )
+    try:
+        wait_until(lambda: len(heard) > 40)
+        assert len(heard) <= 20 * (time.monotonic() - began + 1.0) + 2
+    finally:
+        link.close()
+        server.stop(0).wait()
 
 
 def test_a_hub_drains_on_sigterm_and_keeps_what_it_knew(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:

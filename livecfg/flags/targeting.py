@@ -29,6 +29,7 @@ Gate = Literal["strict", "flagd"]
 Node = tuple[Any, ...]
 _MAX_NODES = 5_000
 _MAX_VALUES = 50_000
+_MAX_ROUNDS = 100_000
 _MAX_DEPTH = 100
 _SCALARS = {str: "str", int: "num", float: "num"}
 _BOOL = frozenset({"bool", "bool?"})
@@ -120,6 +121,7 @@ class Reader:
         self.inner = 0  # how many rules over items enclose this one
         self.depth = 0
         self.size = 0  # operands and items
+        self.rounds = 1  # how often the rule is run that is being read, for lists that are written out
         self.open: list[str] = []  # references being resolved
         self.used: set[str] = set()
 
@@ -341,9 +343,15 @@ class Reader:
         if len(operands) < 2:
             return ("fail", identity), "any"
         values, _ = self.value(operands[0], (*loc, 0))
+        items, _, opened = self.follow(operands[0], (*loc, 0))
+        self.close(opened)
+        around, self.rounds = self.rounds, self.rounds * max(len(items) if isinstance(items, list) else 1, 1)
+        if self.rounds > _MAX_ROUNDS:
+            raise TooLargeError(f"lists inside lists that come to more than {_MAX_ROUNDS:,} rounds")
         self.inner += 1
         rule, _ = self.value(operands[1], (*loc, 1))
         self.inner -= 1
+        self.rounds = around
         more = tuple(self.value(o, (*loc, i + 2))[0] for i, o in enumerate(operands[2:3])) if name == "reduce" else ()
         return ("items", identity, name, values, rule, more), OPERATORS[name].result
 

@@ -401,3 +401,18 @@ def test_what_doubles_at_each_item_of_a_list_fills_neither_memory_nor_time(rule:
     flag = {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "b", "targeting": {"if": [doubled, "a", "b"]}}
     made = snapshot(flags=json.dumps({"flags": {"f": flag}}).encode(), fractional=fractional, gate="flagd")
     assert made.flag("f", 0, {}) in {0, 1, 2}
+
+
+@pytest.mark.parametrize("gate", ["strict", "flagd"])
+def test_lists_inside_lists_are_not_run_for_ever(gate: Any) -> None:
+    def nested(depth: int) -> Any:
+        return {"map": [{"$ref": "hundred"}, nested(depth - 1)]} if depth else {"var": ""}
+
+    def loaded(depth: int) -> Any:
+        rule = {"if": [nested(depth), "a"]}
+        flag = {"state": "ENABLED", "variants": {"a": 1}, "targeting": rule}
+        return snapshot(flags={"flags": {"f": flag}, "$evaluators": {"hundred": list(range(100))}}, gate=gate)
+
+    assert loaded(2).flag("f", 0, {}) == 1
+    with pytest.raises(RefusedError, match="more than 100,000 rounds"):
+        loaded(6)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from livecfg.hub.service import HubService
 
 _BODY_BYTES = 1 << 20
+_BODY_S = 10.0
 _REPLAY_S = 300.0
 _STALE_S = 300.0
 _HINT_EVERY_S = 0.5
@@ -107,7 +108,11 @@ def make_app(service: HubService, following: Following, webhook_secret: bytes) -
 
     async def hook(request: Request) -> Response:
         check = HOOKS.get(request.path_params["kind"])
-        body = await _body(request)
+        try:
+            async with asyncio.timeout(_BODY_S):
+                body = await _body(request)
+        except TimeoutError:
+            return PlainTextResponse("too slow\n", 408, {"Connection": "close"})
         if check is None or body is None:
             return PlainTextResponse("not found\n", 404) if check is None else PlainTextResponse("too large\n", 413)
         if not check(request.headers, body, webhook_secret, time.time()):

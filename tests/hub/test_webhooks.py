@@ -229,3 +229,14 @@ def test_a_hub_that_goes_away_does_not_send_its_fleet_to_the_git_host_at_once(
         commit = set_timeout(repo, 8)
         for live in lives:
             assert live.wait_for(commit, 30).config.timeout_ms == 8
+
+
+def test_a_hook_whose_body_does_not_come_is_let_go(hub: HookedHub) -> None:
+    connection = HTTPConnection("127.0.0.1", hub.http_port, timeout=60)
+    try:
+        connection.putrequest("POST", "/hooks/github")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"{")
+        assert connection.getresponse().status == 408
+    finally:
+        connection.close()

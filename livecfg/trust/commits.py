@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 _PERSON = re.compile(rb"([^\n\0<>]*<[^\n\0<>]*>) (\d{1,11}) [+-]\d{4}\Z")  # up to the year 5138: a date that can be shown
 _ORDER = (b"tree", b"parent", b"author", b"committer", b"encoding", b"gpgsig", b"gpgsig-sha256")
 _HEX_ID = {n: re.compile(rb"[0-9a-f]{%d}\Z" % n) for n in (40, 64)}
+_ORDINARY = {
+    n: re.compile(
+        rb"tree ([0-9a-f]{%d})\n(?:parent ([0-9a-f]{%d})\n)?(?:parent ([0-9a-f]{%d})\n)?"
+        rb"author ([^\n\0<>]*+<[^\n\0<>]*+>) (\d{1,11}) [+-]\d{4}\n"
+        rb"committer ([^\n\0<>]*+<[^\n\0<>]*+>) (\d{1,11}) [+-]\d{4}\n"
+        rb"(?:encoding [^\n]*+\n)?(%s ([^\n]*+(?:\n [^\n]*+)*+)\n)?\n" % (n, n, n, own)
+    )
+    for n, own in ((40, b"gpgsig"), (64, b"gpgsig-sha256"))
+}
+"""All headers of a commit without a flaw, as nearly every one has them: one match instead of a look at each line."""
 MAX_COMMIT_BYTES = 64 * 1024
 MAX_KEPT_COMMITS = 20_000
 
@@ -40,6 +50,33 @@ def split_commit(objects: Objects, commit_id: str, raw: bytes) -> Commit:
 
 def parse_commit(object_id: str, raw: bytes) -> Commit:
     """Split a commit; never raises: what is malformed is named in `flaw`. Of one that is too large only the headers are kept."""
+    match = _ORDINARY[64 if len(object_id) == 64 else 40].match(raw) if len(raw) <= MAX_COMMIT_BYTES else None
+    if match is None:
+        return parse_any(object_id, raw)
+    tree, first, second, author, author_time, committer, committer_time, header, signature = match.groups()
+    if header is None:
+        payload = raw
+    else:
+        start, end = match.span(8)
+        payload = raw[:start] + raw[end:]
+        signature = signature.replace(b"\n ", b"\n")
+    return Commit(
+        id=object_id,
+        tree=tree.decode(),
+        parents=tuple(parent.decode() for parent in (first, second) if parent is not None),
+        author=_text(author).strip(),
+        author_time=int(author_time),
+        committer=_text(committer).strip(),
+        committer_time=int(committer_time),
+        message=_text(raw[match.end() :]),
+        payload=payload,
+        signature=signature,
+        flaw="",
+    )
+
+
+def parse_any(object_id: str, raw: bytes) -> Commit:
+    """Split a commit header by header, as `parse_commit` does with one whose headers it does not know at sight."""
     head, blank, message = raw.partition(b"\n\n")
     flaw = "" if blank and len(raw) <= MAX_COMMIT_BYTES else "it has no message part, or is too large"
     if len(raw) > MAX_COMMIT_BYTES:  # a walk keeps the commits it looks at

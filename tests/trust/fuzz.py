@@ -29,7 +29,7 @@ from livecfg.trust.allowed_signers import parse_allowed_signers
 from livecfg.trust.certificates import parse_certificate
 from livecfg.trust.checkpoint import NAMESPACE as CHECKPOINT
 from livecfg.trust.checkpoint import Checkpoint, read_checkpoint
-from livecfg.trust.commits import parse_commit, trailers
+from livecfg.trust.commits import parse_any, parse_commit, trailers
 from livecfg.trust.heartbeat import beat, read_heartbeat
 from livecfg.trust.identify import identify
 from livecfg.trust.keys import parse_key
@@ -72,6 +72,7 @@ def _identify(data: bytes) -> object:
 
 def _commit(data: bytes) -> object:
     found = parse_commit("0" * 40, data)
+    assert found == parse_any("0" * 40, data)
     return f"{len(trailers(found.message))} {found.flaw}"
 
 

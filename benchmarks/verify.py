@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from livecfg.revision import Candidate
 from livecfg.scope import Scope
 from livecfg.signals import Signals
 from livecfg.trust.root import TrustedRoot
+from livecfg.trust.tree import KeptTrees, SplitObjects
 from livecfg.trust.verify import Trusted, verify
 from tests.simulator import ConfigRepo
 from tests.simulator.memory import MemoryRepo
@@ -104,21 +106,22 @@ def cold(folder: Path, commits: int) -> list[Figure]:
 
 
 def change(folder: Path, files: int) -> list[Figure]:
-    """One commit that changes ten flag files: verify, diff and load, objects in the mirror."""
+    """One commit that changes ten flag files: verify, diff and load, as the reconciler does it: trees are kept between rounds."""
     repo = repository(folder / f"change{files}", files)
     repo.push()
     root = TrustedRoot.parse(repo.trusted_root, "trusted_root.yaml")
     scope: Scope[Any] = Scope(Config, Process("checkout", "prod"), Signals(), lambda: 0)
     taken = []
     with Mirror(folder / f"change-home{files}", GitSource(url=str(repo.remote_path))) as mirror:
-        trusted, snapshot = Trusted.start(root, "main"), None
+        trusted, snapshot, kept = Trusted.start(root, "main"), None, KeptTrees()
         for n in range(9):
             candidate = mirror.fetch(None)
             assert candidate is not None
             began = time.perf_counter_ns()
-            found = verify(candidate, trusted, time.time() + 1e9)
+            objects = SplitObjects(candidate.objects, kept)
+            found = verify(replace(candidate, objects=objects), trusted, time.time() + 1e9)
             assert found.good is not None
-            snapshot = load(found.good, mirror.objects, scope, snapshot)
+            snapshot = load(found.good, objects, scope, snapshot)
             if n > 1:
                 taken.append((time.perf_counter_ns() - began) / 1e6)
             trusted = found.trusted

@@ -1,8 +1,9 @@
 """Peers of benchmarks/evaluate.py: other flag clients, fed with the same six flags from local data; PEERS=1 asks for them.
 
-They live in an environment of their own, .venv/peers/bench, made on first use and again when the pins change, which also sees the
-project's environment: so all run in one process, interleaved. None of them asks its vendor; flipt-client, which does not start
-without a server, gets one on loopback. What a peer cannot express is left out for it: `LACKING`.
+They live in an environment of their own, `peers/bench` in that of the interpreter that runs this (.venv), made on first use and
+again when the pins change, which also sees the project's environment: so all run in one process, interleaved. None of them asks
+its vendor; flipt-client, which does not start without a server, gets one on loopback. What a peer cannot express is left out
+for it: `LACKING`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PINS = (
 )
 LACKING = {("flipt", "W4")}
 """Peers and workloads that they cannot express: flipt compares no versions."""
-HOME = Path(__file__).parents[1] / ".venv" / "peers" / "bench"
+_ENTERED = "entered"
 
 
 def enter() -> bool:
@@ -44,16 +45,18 @@ def enter() -> bool:
     if not os.environ.get("PEERS"):
         print("skipped: peers (PEERS=1 installs and measures " + ", ".join(PINS) + ")")
         return False
-    if Path(sys.prefix) == HOME:
+    if os.environ["PEERS"] == _ENTERED:
         return True
-    ready, pins = HOME / "ready", "\n".join(PINS)
+    home = Path(sys.prefix) / "peers" / "bench"
+    ready, pins = home / "ready", "\n".join(PINS)
     if not ready.exists() or ready.read_text() != pins:
-        venv.create(HOME, with_pip=True, clear=True)
-        subprocess.run([HOME / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *PINS], check=True)
+        venv.create(home, with_pip=True, clear=True)
+        subprocess.run([home / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *PINS], check=True)
         ours = next(path for path in sys.path if path.endswith("site-packages"))
-        (next(HOME.glob("lib/python*/site-packages")) / "zz-livecfg.pth").write_text(f"{ours}\n{Path(__file__).parents[1]}\n")
+        (next(home.glob("lib/python*/site-packages")) / "zz-livecfg.pth").write_text(f"{ours}\n{Path(__file__).parents[1]}\n")
         ready.write_text(pins)
-    raise SystemExit(subprocess.run([HOME / "bin/python", *sys.argv], check=False).returncode)
+    environment = os.environ | {"PEERS": _ENTERED}
+    raise SystemExit(subprocess.run([home / "bin/python", *sys.argv], check=False, env=environment).returncode)
 
 
 def leave() -> None:

@@ -45,8 +45,8 @@ class Store(Protocol):
         """Give the counts of a split or an experiment, by process."""
         ...
 
-    def forget_counts(self, before: float) -> None:
-        """Forget the counts that nobody reported since."""
+    def forget_counts(self, before: float, most: int) -> int:
+        """Forget the counts that nobody reported since, and of more than `most` rows the oldest; give how many those were."""
         ...
 
     def close(self) -> None:
@@ -73,6 +73,9 @@ _PUT_COUNTS = """
 INSERT INTO livecfg_hub_signals VALUES ({marks}) ON CONFLICT (kind, name, boot, phase, arm, metric) DO UPDATE
 SET events = excluded.events, seen_at = excluded.seen_at, counts = excluded.counts
 WHERE excluded.events >= livecfg_hub_signals.events
+"""
+_FORGET = """
+DELETE FROM livecfg_hub_signals WHERE {row} IN (SELECT {row} FROM livecfg_hub_signals ORDER BY seen_at LIMIT {mark})
 """
 _COUNTS = "SELECT counts FROM livecfg_hub_signals WHERE kind = {mark} AND name = {mark} ORDER BY boot, phase, arm, metric"
 
@@ -152,10 +155,12 @@ class SqliteStore:
         rows = self._db.execute(_COUNTS.format(mark="?"), (kind, name)).fetchall()
         return [hub_pb2.ArmCounts.FromString(counts) for (counts,) in rows]
 
-    def forget_counts(self, before: float) -> None:
+    def forget_counts(self, before: float, most: int) -> int:
         """Delete in one transaction."""
         with self._db:
             self._db.execute("DELETE FROM livecfg_hub_signals WHERE seen_at < ?", (before,))
+            (found,) = self._db.execute("SELECT COUNT(*) FROM livecfg_hub_signals").fetchone()
+            return self._db.execute(_FORGET.format(row="rowid", mark="?"), (max(found - most, 0),)).rowcount
 
     def close(self) -> None:
         """Close the database."""
@@ -224,9 +229,13 @@ class PostgresStore:
         rows = self._connected().execute(_COUNTS.format(mark="%s").encode(), (kind, name)).fetchall()
         return [hub_pb2.ArmCounts.FromString(bytes(counts)) for (counts,) in rows]
 
-    def forget_counts(self, before: float) -> None:
-        """Delete in one statement."""
-        self._connected().execute("DELETE FROM livecfg_hub_signals WHERE seen_at < %s", (before,))
+    def forget_counts(self, before: float, most: int) -> int:
+        """Delete in one transaction."""
+        db = self._connected()
+        with db.transaction(), db.cursor() as cursor:
+            cursor.execute("DELETE FROM livecfg_hub_signals WHERE seen_at < %s", (before,))
+            (found,) = cursor.execute("SELECT COUNT(*) FROM livecfg_hub_signals").fetchone() or (0,)
+            return cursor.execute(_FORGET.format(row="ctid", mark="%s").encode(), (max(found - most, 0),)).rowcount
 
     def close(self) -> None:
         """Close the connection."""

@@ -7,6 +7,7 @@ newer. Nothing in them names a unit.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from livecfg.hub.stores import Store
 
+log = logging.getLogger(__name__)
+
 _ROWS_MOST = 20_000
 _WRITTEN_MOST = 50_000
 _PENDING_MOST = 100_000
@@ -29,7 +32,9 @@ _ROW_BYTES = 8192
 _COUNT_MOST = 1 << 53
 KEPT_S = 400 * 86_400.0
 """Counts that nobody reported for so long are forgotten."""
-_FORGET_EVERY_S = 3_600.0
+KEPT_ROWS = 5_000_000
+"""As are the oldest of more: some 3 GB of what livecfg makes. 10,000 processes that start anew each day stay for weeks."""
+_FORGET_EVERY_S, _FORGET_EVERY_ROWS = 3_600.0, 500_000
 
 _Key = tuple[str, ...]
 
@@ -42,6 +47,8 @@ class Tally:
         self._pending: dict[_Key, hub_pb2.ArmCounts] = {}
         self._written: dict[_Key, int] = {}
         self._forgot_at = 0.0
+        self._since = 0
+        """Rows written since old ones were forgotten."""
         self._lock = asyncio.Lock()
         self.rejected = 0
 
@@ -62,9 +69,8 @@ class Tally:
     async def flush(self, now: float) -> None:
         """Write what is new, off the loop. What the store raises comes through; nothing is lost, the next flush tries again."""
         async with self._lock:
-            if now - self._forgot_at > _FORGET_EVERY_S:
-                self._forgot_at = now
-                await asyncio.to_thread(self._store.forget_counts, now - KEPT_S)
+            if now - self._forgot_at > _FORGET_EVERY_S or self._since >= _FORGET_EVERY_ROWS:
+                await self._forget(now)
             rows, self._pending = self._pending, {}
             if not rows:
                 return
@@ -77,6 +83,12 @@ class Tally:
                 self._written.clear()  # rows that are reported again are written again, no more
             self._written |= {key: events_of(row) for key, row in rows.items()}
 
+    async def _forget(self, now: float) -> None:
+        over = await asyncio.to_thread(self._store.forget_counts, now - KEPT_S, KEPT_ROWS)
+        self._forgot_at, self._since = now, 0
+        if over:
+            log.warning("forgot the %d oldest counts of splits and experiments: %d rows are kept", over, KEPT_ROWS)
+
     def _write(self, rows: list[hub_pb2.ArmCounts]) -> None:
         """Write what can have been counted: whoever sent it is not trusted."""
         for row in rows:
@@ -84,6 +96,7 @@ class Tally:
         sound = [row for row in rows if _is_sound(row)]
         self.rejected += len(rows) - len(sound)
         self._store.put_counts(sound)
+        self._since += len(sound)
 
     async def ask(self, request: hub_pb2.CountsRequest, now: float) -> list[hub_pb2.ArmCounts]:
         """Give the rows of a split or an experiment, those of all processes of a service and env added."""

@@ -80,7 +80,7 @@ def counts(boot: str, n: int, *, name: str = "copy", arm: str = "short", at: flo
 
 def test_counts_are_merged_by_maximum_and_stay_when_the_store_is_opened_anew(url: str) -> None:
     store = open_store(url)
-    store.forget_counts(1e12)
+    store.forget_counts(1e12, 0)
     store.put_counts([counts("a", 5), counts("b", 1), counts("a", 2, arm="long"), counts("a", 9, name="other")])
     store.put_counts([counts("a", 3), counts("b", 4)])  # one late, one newer
     store.put([process("a")])
@@ -94,10 +94,20 @@ def test_counts_are_merged_by_maximum_and_stay_when_the_store_is_opened_anew(url
 
 def test_counts_that_nobody_reports_any_more_are_forgotten_in_the_end(url: str) -> None:
     store = open_store(url)
-    store.forget_counts(1e12)
+    store.forget_counts(1e12, 0)
     store.put_counts([counts("old", 1, at=5.0), counts("new", 1, at=7.0)])
-    store.forget_counts(6.0)
+    assert store.forget_counts(6.0, 10) == 0
     assert store.counts("experiment", "copy") == [counts("new", 1, at=7.0)]
+    store.close()
+
+
+def test_of_too_many_counts_the_oldest_are_forgotten(url: str) -> None:
+    store = open_store(url)
+    store.forget_counts(1e12, 0)
+    store.put_counts([counts(f"{n:02}", 1, at=float(n)) for n in range(30)])
+    assert store.forget_counts(0.0, 10) == 20
+    assert [row.boot for row in store.counts("experiment", "copy")] == [f"{n:02}" for n in range(20, 30)]
+    assert store.forget_counts(0.0, 10) == 0
     store.close()
 
 

@@ -217,3 +217,16 @@ def test_the_largest_row_that_livecfg_makes_is_taken() -> None:
         setattr(made, name, "\u65e5" * 200)
     hub.tally.take(report, hub.fleet.take(report, hub.host, 1.0), 1.0)
     assert hub.tally.rejected == 0
+
+
+def test_of_more_rows_than_are_kept_the_oldest_go_as_soon_as_many_are_written(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("livecfg.hub.tally.KEPT_ROWS", 4)
+    monkeypatch.setattr("livecfg.hub.tally._FORGET_EVERY_ROWS", 6)
+    hub = Hub()
+    for n in range(8):
+        hub.report(content(f"boot-{n}", counted(1, 0)), now=100.0 + n)
+        hub.ask()
+    assert [row.boot for row in hub.store.counts("experiment", "copy")] == [f"boot-{n}" for n in (2, 3, 4, 5, 6, 7)]
+    assert "forgot the 2 oldest counts of splits and experiments: 4 rows are kept" in caplog.text

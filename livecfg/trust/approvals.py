@@ -21,7 +21,7 @@ from livecfg.refusal import Code, Refusal
 from livecfg.trust.commits import read_commit, trailers
 from livecfg.trust.identify import Signed, identify
 from livecfg.trust.merged import MergedSide
-from livecfg.trust.tree import Entry, TreeFaultError, lookup
+from livecfg.trust.tree import TREE_MODE, Entry, TreeFaultError, read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -116,11 +116,19 @@ class Trees:
         if at not in self._entries:
             if len(self._entries) >= MAX_KEPT:
                 self._entries.clear()
-            try:
-                self._entries[at] = lookup(self.objects, tree, path)
-            except TreeFaultError:
-                self._entries[at] = BROKEN
+            self._entries[at] = self._look_up(tree, path)
         return self._entries[at]
+
+    def _look_up(self, tree: str, path: str) -> Entry | None:
+        """Look into the folder that holds a path: the same one, mostly, as for the path before."""
+        folder, slash, name = path.rpartition("/")
+        holder = self.entry(tree, folder) if slash else Entry(TREE_MODE, tree)
+        if holder is None or not holder.is_tree:
+            return BROKEN if holder == BROKEN else None
+        try:
+            return read_tree(self.objects, holder.id).get(name)
+        except TreeFaultError:
+            return BROKEN
 
     def tree_of(self, commit_id: str) -> str:
         """Give the tree of a commit."""

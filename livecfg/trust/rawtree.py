@@ -157,10 +157,7 @@ class RawTree:
 
     def __getitem__(self, index: int) -> tuple[str, Entry]:
         """Name and entry at a place."""
-        start, end = self._starts[index], self._starts[index + 1]
-        space, nul = self.raw.find(b" ", start), end - self._id_bytes - 1
-        name = self.raw[space + 1 : nul].decode("utf-8", "surrogateescape")
-        return name, Entry(self.raw[start:space].decode("latin-1"), self.raw[nul + 1 : end].hex())
+        return self._name(index).decode("utf-8", "surrogateescape"), self._entry(index)
 
     def __iter__(self) -> Iterator[tuple[str, Entry]]:
         """Name and entry of all, in order."""
@@ -169,7 +166,12 @@ class RawTree:
     def get(self, name: str) -> Entry | None:
         """Give the entry of a name."""
         index = self._index(name.encode("utf-8", "surrogateescape"))
-        return None if index is None else self[index][1]
+        return None if index is None else self._entry(index)
+
+    def _entry(self, index: int) -> Entry:
+        start, end = self._starts[index], self._starts[index + 1]
+        mode = self.raw[start : self.raw.find(b" ", start)]
+        return Entry(mode.decode("latin-1"), self.raw[end - self._id_bytes : end].hex())
 
     def _index(self, name: bytes) -> int | None:
         if self._by_name is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from livecfg.trust import approvals, forge, merged, rules, verify
+from livecfg.trust.approvals import BROKEN, Trees
+from livecfg.trust.tree import TreeFaultError, lookup
 from tests.simulator.memory import APPROVE, BOUND, MemoryRepo
 from tests.trust.removed import without
 from tests.trust.softkeys import SoftCertificate, soft_key
@@ -426,3 +429,31 @@ def test_a_refused_forges_merge_is_healed_by_a_person_who_adopts_it() -> None:
     alone.merge(changed(), by=HOST)
     alone.on_main(by=DEE, message=f"Adopt\n\nLivecfg-Adopt: {alone.main}")
     assert alone.lands, "Bo wrote it, Dee adopted it"
+
+
+_NAMES = (b"a", b"b", b"c", b"/c", b"a/b", b"")
+
+
+def odd_tree(repo: MemoryRepo, rng: random.Random, depth: int = 0) -> str:
+    """Write a tree of odd names, some of its folders malformed."""
+    if rng.random() < 0.1:
+        return repo.add("tree", b"malformed %d" % rng.randrange(9))
+    raw = b""
+    for name in rng.sample(_NAMES, rng.randrange(5)):
+        folder = depth < 3 and rng.random() < 0.6
+        entry = odd_tree(repo, rng, depth + 1) if folder else repo.add("blob", b"%d" % rng.randrange(256))
+        raw += (b"40000 " if folder else b"100644 ") + name + b"\0" + bytes.fromhex(entry)
+    return repo.add("tree", raw)
+
+
+def test_what_a_path_names_is_found_by_way_of_its_folder_as_by_way_of_all() -> None:
+    rng, repo = random.Random(1), MemoryRepo()
+    for _ in range(1000):
+        tree, trees = odd_tree(repo, rng), Trees(repo)
+        for _ in range(20):
+            path = "/".join(rng.choice(("a", "a", "b", "c", "")) for _ in range(rng.randrange(1, 5)))
+            try:
+                expected = lookup(repo, tree, path)
+            except TreeFaultError:
+                expected = BROKEN
+            assert trees.entry(tree, path) == expected, path

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.forking import is_uwsgi_master
-from livecfg.refusal import Code, Refusal, printable
+from livecfg.refusal import MOST_FAULTS, Code, Refusal, printable
 from livecfg.secrets import holds_secret
 from livecfg.snapshot import changed, secrets_of
 from livecfg.status import Condition, Status
@@ -63,7 +63,7 @@ class Follower(Generic[M]):
         self._failures = 0
         self._error: LivecfgError | None = None
         self._refusals: tuple[Refusal, ...] = ()
-        self._logged: set[Refusal] = set()
+        self._logged: frozenset[Refusal] = frozenset()
         self._snapshot: Snapshot[M] | None = None
         self._applied_at: float | None = None
         self._checked_at: float | None = None
@@ -251,7 +251,7 @@ class Follower(Generic[M]):
             self._round()
         except RefusedError as refused:
             error = refused
-            self._refusals = refused.refusals
+            self._refusals = refused.refusals[-MOST_FAULTS:]
             self._checked()
         except LivecfgError as failed:
             error = failed
@@ -281,7 +281,7 @@ class Follower(Generic[M]):
                 log.warning("the remembered revision is refused: %s", error)
         else:
             self._link.elect()  # the end of the fetcher may be what woke this process
-        self._refusals = self._reconciler.reconcile(self._timing.clock())
+        self._refusals = self._reconciler.reconcile(self._timing.clock())[-MOST_FAULTS:]  # the newest
         self._checked()
 
     def _checked(self) -> None:
@@ -349,10 +349,8 @@ class Follower(Generic[M]):
     def _log_new_refusals(self) -> None:
         for refusal in self._refusals:
             if refusal not in self._logged:
-                if len(self._logged) > 1000:  # a bound, so that hostile commits cannot fill memory
-                    self._logged.clear()
-                self._logged.add(refusal)
                 log.warning("refused %s: %s", refusal.commit[:10], refusal)
+        self._logged = frozenset(self._refusals)
 
     def _wait(self) -> None:
         """Sleep until woken, until the next poll is due, or until there is something for the fetcher to do, or to become."""

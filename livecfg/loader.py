@@ -2,8 +2,8 @@
 
 Rules. Only a `VerifiedCommit` (or a tree whose name says it is not verified) gets in, so unverified bytes cannot reach the
 parser. Only the scope of the process is read: the layers, flags, splits and files that the manifest of that very commit
-names for it. Every fault of the revision is collected and reported together. Whatever has the same blob id as in the
-snapshot before is shared with it.
+names for it. The faults of the revision are collected and reported together, up to a hundred. Whatever has the same blob id as
+in the snapshot before is shared with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from livecfg.errors import RefusedError
 from livecfg.layers import TAGS, Manifest, merge
 from livecfg.parts import Assembled, Parts, explainer
 from livecfg.reading import Reading
-from livecfg.refusal import Code, Refusal
+from livecfg.refusal import Code, Refusal, first_of
 from livecfg.scope import UnsafeTree
 from livecfg.secrets import resolve, secrets_in, withhold
 from livecfg.snapshot import Arm, Snapshot
@@ -55,7 +55,7 @@ def load(
     """Build the Snapshot of a verified commit for one process; `before` lends what has not changed.
 
     Raises:
-        RefusedError: every fault of the revision, each with file, line and column.
+        RefusedError: the first hundred faults of the revision, each with file, line and column.
         FetchError: an object could not be read.
 
     """
@@ -90,7 +90,7 @@ class _Load(Generic[M]):
         splits, arms = self._splits()
         files = self._files()
         if self.faults or config is None:
-            raise RefusedError(*self.faults)
+            raise RefusedError(*first_of(self.faults))
         assembled = self.parts.assembled
         return Snapshot(
             self.revision,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from livecfg.document import Document, DocumentLimits, read
 from livecfg.errors import MissingObjectError, RefusedError
 from livecfg.parts import Listing, Made
-from livecfg.refusal import Code, Refusal
+from livecfg.refusal import MOST_FAULTS, Code, Refusal
 from livecfg.trust.tree import TreeFaultError, diff, lookup, walk
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ V = TypeVar("V")
 class Reading:
     """The files of a tree for one load; `parts` takes what is made of them, `old` lends what was made before.
 
-    Faults are collected in `faults`, so that a revision is refused with all of them.
+    Faults are collected in `faults`, so that a revision is refused with all of them; when there are many, reading ends.
     """
 
     def __init__(
@@ -127,6 +127,8 @@ class Reading:
         """Give what `make` gives for the bytes of a file, or gave for the same bytes last time; its faults are collected."""
         known = old.get(path)
         if known is None or known.blob != blob:
+            if len(self.faults) > MOST_FAULTS:
+                return None
             data = self._objects.read(blob, "blob")
             if not self.spend(path, len(data)):
                 return None

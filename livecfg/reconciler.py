@@ -25,7 +25,7 @@ from livecfg.trust.policy import load_policy
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.suspension import suspends, where_it_began
 from livecfg.trust.tree import KeptTrees, SplitObjects
-from livecfg.trust.verify import Verification, resume, verify
+from livecfg.trust.verify import Verification, Walks, resume, verify
 from livecfg.trust.windows import waiting
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Reconciler(Generic[M]):
         self._strict = strict_heartbeat
         self._snapshot: Snapshot[M] | None = None
         self._refused: tuple[str, tuple[Refusal, ...]] = ("", ())
+        self._walks = Walks()
         self._remembered: object = None
         self._in_use: Good | None = None
         self._renew_note = ""
@@ -177,7 +178,7 @@ class Reconciler(Generic[M]):
         # Commits are kept for this round, since all its steps look at the same few; trees are what the next round starts from.
         self._objects = SplitObjects(candidate.objects, self._kept)
         candidate = replace(candidate, objects=self._objects)
-        walk = verify(self._held(candidate), self._trusted, now)
+        walk = self._walks.verify(self._held(candidate), self._trusted, now)
         seen = walk.trusted
         if self._strict:
             self._look_at_heartbeat(seen, now)

@@ -7,9 +7,13 @@ Text that came from a repository passes `printable` before it reaches any of the
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 class Code(StrEnum):
@@ -66,6 +70,8 @@ class Code(StrEnum):
 
 
 _TEXT_CHARS = 1000
+MOST_FAULTS = 100
+"""Of one revision: it is refused anyway, and nobody reads more. Whoever collects faults may stop looking after one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,14 @@ class Refusal:
     def as_dict(self) -> dict[str, Any]:
         """Give the record as JSON-ready data, foreign text made printable."""
         return {k: printable(v) if type(v) is str else v for k, v in asdict(self).items()} | {"code": self.code.value}
+
+
+def first_of(faults: Collection[Refusal]) -> tuple[Refusal, ...]:
+    """Give the first hundred faults of a revision; where there are more, the last of them says so."""
+    told = tuple(islice(faults, MOST_FAULTS))
+    if len(faults) <= MOST_FAULTS:
+        return told
+    return (*told[:-1], replace(told[-1], message=f"{told[-1].message[: _TEXT_CHARS // 2]}; and there is more"))
 
 
 def printable(text: str) -> str:

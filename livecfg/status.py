@@ -27,9 +27,9 @@ class Condition(StrEnum):
 class Status:
     """What is served and how it goes: `applied` runs, `desired` is the newest tip seen, times are Unix seconds.
 
-    `refusals` belong to commits between the two, `overrides` are names of local overrides in force and commits that broke the
-    glass, `drift` says in words what differs from the desired state and what that waits for, `fetcher` whether this process asks
-    the remote for its host, `hub` how the stream is.
+    `refusals` belong to commits between the two (the newest hundred), `overrides` are names of local overrides in force and
+    commits that broke the glass, `drift` says in words what differs from the desired state and what that waits for, `fetcher`
+    whether this process asks the remote for its host, `hub` how the stream is.
     """
 
     condition: Condition

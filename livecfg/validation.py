@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from livecfg.document import Document, Loc, Position
 from livecfg.errors import RefusedError
-from livecfg.refusal import Code, Refusal
+from livecfg.refusal import MOST_FAULTS, Code, Refusal, first_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -29,7 +29,7 @@ def validate(model: type[M], document: Document, code: Code = Code.INVALID_VALUE
     """Validate a whole document against `model`.
 
     Raises:
-        RefusedError: all faults at once; `code` replaces the general "invalid value".
+        RefusedError: the first hundred faults at once; `code` replaces the general "invalid value".
 
     """
 
@@ -43,7 +43,7 @@ def validate_value(model: type[M], value: Any, locate: Locate, code: Code = Code
     """Validate plain data against `model`; `locate` says where each part of it stands.
 
     Raises:
-        RefusedError: all faults at once.
+        RefusedError: the first hundred faults at once.
 
     """
     try:
@@ -55,7 +55,7 @@ def validate_value(model: type[M], value: Any, locate: Locate, code: Code = Code
             return model.model_validate(value)
         except ValidationError as error:
             faults = error.errors(include_url=False)
-    raise RefusedError(*(_refusal(model, value, fault, locate, code) for fault in faults))
+    raise RefusedError(*first_of([_refusal(model, value, fault, locate, code) for fault in faults[: MOST_FAULTS + 1]]))
 
 
 def _refusal(model: type[BaseModel], value: Any, fault: ErrorDetails, locate: Locate, code: Code) -> Refusal:

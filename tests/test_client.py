@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from livecfg import Condition, FetchError, GitSource, LivecfgError, LiveConfig, RefusedError, Snapshot
+from livecfg.refusal import MOST_FAULTS
 from tests.simulator import ConfigRepo
 
 if TYPE_CHECKING:
@@ -116,6 +117,21 @@ def test_an_innocent_commit_on_top_of_an_unsigned_one_does_not_launder_it(repo: 
     set_timeout(repo, "2\nname: evil")
     wait_until(lambda: live.status.condition is Condition.REFUSED)
     assert live.current.config.name == "shop"
+
+
+def test_of_many_refusals_the_newest_are_told_and_each_is_logged_once(
+    repo: ConfigRepo, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = make(poll_interval_s=0.2).start()
+    for n in range(MOST_FAULTS + 5):
+        bad = repo.commit({BASE: f"timeout_ms: {n}\n"}, signed=False)
+    repo.push()
+    wait_until(lambda: live.status.condition is Condition.REFUSED)
+    refusals = live.status.refusals
+    assert (len(refusals), refusals[-1].commit) == (MOST_FAULTS, bad)
+    rounds = live._follower()._attempts + 3
+    wait_until(lambda: live._follower()._attempts >= rounds)
+    assert len([r for r in caplog.records if r.getMessage().startswith("refused ")]) == MOST_FAULTS
 
 
 def test_a_force_push_is_refused_and_the_old_branch_resumes(repo: ConfigRepo, make: Make) -> None:

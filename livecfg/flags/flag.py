@@ -1,7 +1,7 @@
 """compile_flags(): a flagd flag document → CompiledFlag by key.
 
 The document is flagd's (open-feature/flagd-schemas, `flags.json`): `flags`, `$evaluators`, `metadata`. At its root a key of
-ours, `x-livecfg: {fractional: v2 | v3}`, says which hash it means; inside a flag there is nothing of ours. All faults of a
+ours, `x-livecfg: {fractional: v2 | v3}`, says which hash it means; inside a flag there is nothing of ours. The faults of a
 document are refused together, each at its place. What loads can be evaluated for any context, without an exception.
 """
 
@@ -20,7 +20,7 @@ from livecfg.flags.references import MOST_VALUES, expanded
 from livecfg.flags.segment import PREFIX, named
 from livecfg.flags.targeting import Dialect, Leaf, TooLargeError, read_rule
 from livecfg.flags.templates import STATIC, Templates
-from livecfg.refusal import Code, Refusal
+from livecfg.refusal import MOST_FAULTS, Code, Refusal, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -48,7 +48,7 @@ def compile_flags(
     load share their `templates`.
 
     Raises:
-        RefusedError: every fault, each with its line and column.
+        RefusedError: the first hundred faults, each with its line and column.
 
     """
     return _Compiler(document, dialect, before or {}, templates or Templates()).run()
@@ -60,7 +60,7 @@ def disabled(flag: CompiledFlag) -> CompiledFlag:
 
 
 class _Compiler:
-    """Checks one document and compiles its flags; collects every fault."""
+    """Checks one document and compiles its flags; collects the faults."""
 
     def __init__(self, document: Document, dialect: Dialect, before: Mapping[str, CompiledFlag], templates: Templates) -> None:
         self.document = document
@@ -71,10 +71,12 @@ class _Compiler:
         self.faults: dict[Refusal, None] = {}  # a shared rule is read once per flag, reported once
 
     def fault(self, code: Code, loc: Loc, message: str, advice: str = "") -> None:
-        self.faults[self.document.refusal(code, loc, message, advice=advice)] = None
+        if len(self.faults) <= MOST_FAULTS:
+            self.faults[self.document.refusal(code, loc, message, advice=advice)] = None
 
     def key_fault(self, loc: Loc, message: str, advice: str = "") -> None:
-        self.faults[self.document.refusal(Code.FLAG_INVALID, loc, message, at_key=True, advice=advice)] = None
+        if len(self.faults) <= MOST_FAULTS:
+            self.faults[self.document.refusal(Code.FLAG_INVALID, loc, message, at_key=True, advice=advice)] = None
 
     def run(self) -> dict[str, CompiledFlag]:
         root = self.document.value
@@ -102,8 +104,10 @@ class _Compiler:
             if flag is not None:
                 flag.said = said
                 result[key] = flag
+            if len(self.faults) > MOST_FAULTS:
+                break
         if self.faults:
-            raise RefusedError(*self.faults)
+            raise RefusedError(*first_of(self.faults))
         return result
 
     def _same_shared_rules(self, old: CompiledFlag) -> bool:

@@ -21,9 +21,10 @@ from livecfg.git.watch import Watcher
 from livecfg.git.writeback import WriteBack
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.offers import make_offer
+from livecfg.refusal import MOST_FAULTS
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.tree import KeptTrees, SplitObjects
-from livecfg.trust.verify import Trusted, verify
+from livecfg.trust.verify import Trusted, Walks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,7 @@ class Following:
                 log.warning("the remembered state is of another root: verifying from the anchor")
         self._remembered: object = None
         self._kept = KeptTrees()
+        self._walks = Walks()
         self._offered = ""
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -146,10 +148,10 @@ class Following:
         good = self._trusted.good
         if good is None or candidate.tip != good.commit:
             try:
-                walk = verify(candidate, self._trusted, time.time())
-                self._trusted, self.refusals = walk.trusted, walk.skipped
+                walk = self._walks.verify(candidate, self._trusted, time.time())
+                self._trusted, self.refusals = walk.trusted, walk.skipped[-MOST_FAULTS:]
             except RefusedError as error:
-                self.refusals = error.refusals
+                self.refusals = error.refusals[-MOST_FAULTS:]
             good = self._trusted.good
         else:
             self.refusals = ()

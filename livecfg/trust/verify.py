@@ -7,6 +7,7 @@ change heals the branch.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NewType
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from livecfg.trust.root import TrustedRoot
 
 BACKWARDS_S, AHEAD_S = 600, 300
+MAX_TOLD = 1000
+"""So many refusals of skipped commits are kept: whoever can push could make any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,8 @@ class Judged:
 class Verification:
     """What a walk found: the newest authorised commit (None: nothing newer), where trust stands now, what was skipped and why.
 
-    `broke_glass` holds the authorised commits of the walk that set the path rules aside; `ahead` is the commit that waits for its
-    own time, where there is one.
+    `skipped` holds the newest thousand refusals, `broke_glass` the authorised commits of the walk that set the path rules aside;
+    `ahead` is the commit that waits for its own time, where there is one.
     """
 
     good: VerifiedCommit | None
@@ -105,7 +108,7 @@ def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimit
     """
     chain = _chain(candidate, trusted, limits)  # first: a rollback is told even where the last good objects are gone
     walk = _Walk(candidate, trusted)
-    skipped: list[Refusal] = []
+    skipped: deque[Refusal] = deque(maxlen=MAX_TOLD)
     glass: list[AuthorisedCommit] = []
     ahead = None
     for commit in chain:
@@ -118,6 +121,26 @@ def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimit
             glass.append(walk.found)
     good = None if walk.found is None else _verified(walk.found)
     return Verification(good, walk.trusted, tuple(skipped), tuple(glass), ahead)
+
+
+class Walks:
+    """Verifies as `verify` does, a tip that turned out to hold nothing good only once: such commits may stand there for long."""
+
+    def __init__(self) -> None:
+        self._settled: tuple[str, Trusted, Verification] | None = None
+
+    def verify(self, candidate: Candidate, trusted: Trusted, now: float) -> Verification:
+        """Walk, unless the last walk was this one and time changes nothing of it.
+
+        Raises:
+            RollbackError, RefusedError, FetchError: as `verify` does.
+
+        """
+        if self._settled is not None and self._settled[:2] == (candidate.tip, trusted):
+            return self._settled[2]
+        walk = verify(candidate, trusted, now)
+        self._settled = (candidate.tip, trusted, walk) if walk.good is None and walk.ahead is None else None
+        return walk
 
 
 def judgements(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimits = WalkLimits()) -> Iterator[Judged]:
@@ -330,6 +353,7 @@ __all__ = [
     "Verification",
     "VerifiedCommit",
     "WalkLimits",
+    "Walks",
     "full_ref",
     "judgements",
     "resume",

@@ -92,7 +92,7 @@ class CompiledFlag:
         self.key = definition.key
         self.assignment = None
         self.said: Any = None
-        """What the document said of it, or the hash of that: the next version of the document may say the same."""
+        """What the document said of it, or the bytes of that: the next version of the document may say the same."""
         self.state = definition.state
         self.variants = definition.variants
         self.metadata = definition.metadata

@@ -10,7 +10,6 @@ from __future__ import annotations
 import marshal
 import math
 from contextlib import suppress
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +33,8 @@ _FLAG_KEYS = frozenset({"state", "variants", "defaultVariant", "targeting", "met
 _PLAIN: tuple[set[type], ...] = ({bool}, {str})
 """Types of variants of which there is nothing to check."""
 _STATES = ("ENABLED", "DISABLED")
+_MARSHAL = 2
+"""The version of marshal: of its bytes, which tell types apart, nothing depends on object identity."""
 
 
 def compile_flags(
@@ -92,11 +93,13 @@ class _Compiler:
         common = MappingProxyType(dict(shared))
         result = {}
         for key, raw in flags.items():
-            said = [raw, shared] if shared else raw
+            said: Any = [raw, shared] if shared else raw
             old = known.get(key)
             if old is not None:
-                said = _hash(said)
-                if _said(old) == said and (not old.dialect.evaluators or self._same_shared_rules(old)):
+                said = marshal.dumps(said, _MARSHAL)
+                if type(old.said) is not bytes:  # only now: most documents of a flag are never followed by another
+                    old.said = marshal.dumps(old.said, _MARSHAL)
+                if old.said == said and (not old.dialect.evaluators or self._same_shared_rules(old)):
                     result[key] = old
                     continue
             definition = self._definition(key, raw, common)
@@ -241,18 +244,6 @@ class _Compiler:
             self.fault(Code.FLAG_INVALID, loc, "expected metadata: a mapping of names to strings, numbers or booleans")
             return {}
         return raw
-
-
-def _said(flag: CompiledFlag) -> bytes:
-    """Hash what the document said of a flag: only now, since most documents of a flag are never followed by another."""
-    if not isinstance(flag.said, bytes):
-        flag.said = _hash(flag.said)
-    return flag.said
-
-
-def _hash(what: Any) -> bytes:
-    """Hash what a document says, types included."""
-    return blake2b(marshal.dumps(what, 2), digest_size=16).digest()  # version 2: nothing depends on object identity
 
 
 def _variant_kind(value: Any) -> str:

@@ -19,7 +19,7 @@ from livecfg.trust.commits import MAX_COMMIT_BYTES, parse_commit
 from livecfg.trust.paths import matches
 from livecfg.trust.root import Trusted, TrustedRoot
 from livecfg.trust.tree import Entry, parse
-from livecfg.trust.verify import judgements, verify
+from livecfg.trust.verify import MAX_TOLD, judgements, verify
 from tests.simulator import ConfigRepo, GitHttpServer
 from tests.simulator.memory import NOW, MemoryRepo
 from tests.trust.removed import without
@@ -235,12 +235,15 @@ def _chain(repo: MemoryRepo, tip: str, stop: str) -> list[str]:
 
 def test_attack_23_thousands_of_pending_changes_are_judged_in_seconds() -> None:
     repo, tip = begin()
+    first = tip
     for n in range(2000):
         tip = repo.commit({PROD: b"a: %d\n" % (n + 2)}, on=(tip,), by=BO)
     began = time.process_time()
     found = repo.verify(tip)
     assert time.process_time() - began < 60
-    assert len({refusal.commit for refusal in found.skipped}) == 2000
+    assert (found.good is not None, found.trusted.good is not None and found.trusted.good.commit) == (True, first)
+    assert len(found.skipped) == MAX_TOLD
+    assert found.skipped[-1].commit == tip
 
 
 @pytest.mark.parametrize(("date", "lands"), [(99_999_999_999, True), (100_000_000_000, False), (10**17, False)])

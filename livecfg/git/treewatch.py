@@ -34,11 +34,15 @@ class TreeWatcher:
 
     def start(self) -> Self:
         """Begin; where there are no events, nothing is said but a line in the log."""
-        observer = Observer()
         try:
-            observer.schedule(_Waker(self._wake), str(self._root), recursive=True)
-            observer.start()
-        except OSError as error:  # no such folder yet, no watch left, no events on this file system
+            observer = Observer()  # it asks the kernel already
+            try:
+                observer.schedule(_Waker(self._wake), str(self._root), recursive=True)
+                observer.start()
+            except OSError:
+                observer.stop()
+                raise
+        except OSError as error:  # no such folder yet, none left for this user, no events on this file system
             log.info("no file events for %s (%s): looking every second", self._root, error.strerror)
         else:
             self._observer = observer

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import resource
 import threading
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +17,7 @@ from livecfg.git.watch import Watcher, signature
 from livecfg.git.worktree import WorkingTree
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.simulator import ConfigRepo
 
@@ -163,9 +167,48 @@ def test_a_file_in_a_folder_made_later_wakes_and_reading_or_git_does_not(tmp_pat
         watcher.stop()
 
 
-def test_a_folder_that_is_not_there_yet_is_no_error(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_yet_is_no_error_and_nothing_stays_of_the_try(tmp_path: Path) -> None:
+    before = threading.active_count(), _event_queues()
     watcher = TreeWatcher(tmp_path / "nowhere", lambda: None).start()
+    assert (threading.active_count(), _event_queues()) == before
     watcher.stop()
+
+
+def _event_queues() -> int:
+    """How many inotify descriptors this process has."""
+    return sum("inotify" in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+
+@contextmanager
+def no_more_event_queues() -> Iterator[None]:
+    """Have the kernel give no more descriptors: it says the same (EMFILE) where a user has no event queue left.
+
+    There are 128 by default, and every container on a host that runs as the same user takes from these.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_working_tree_is_followed_where_the_kernel_gives_no_more_event_queues(tmp_path: Path) -> None:
+    with no_more_event_queues():
+        watcher = TreeWatcher(tmp_path, lambda: None).start()  # who uses it looks every second
+    watcher.stop()
+
+
+def test_a_mirror_is_followed_where_the_kernel_gives_no_more_event_queues(tmp_path: Path) -> None:
+    woken = threading.Event()
+    with no_more_event_queues():
+        made = Watcher([tmp_path], woken.set, poll_s=0.05)
+    with made as watcher:
+        assert not watcher.has_events
+        (tmp_path / "a").write_text("1")
+        assert woken.wait(5)
 
 
 def test_a_changed_file_changes_the_tree_and_the_old_state_is_gone(repo: ConfigRepo) -> None:

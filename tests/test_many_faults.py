@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from livecfg.document import read
-from livecfg.errors import RefusedError
+from livecfg.errors import RefusedError, RollbackError
 from livecfg.git.worktree import WorkingTree
 from livecfg.layers import Process
 from livecfg.loader import load
@@ -27,6 +27,7 @@ from tests.trust.test_windows import MemoryMirror
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from livecfg.refusal import Refusal
     from livecfg.revision import Kind, Objects
 
 ANA = "ana@acme"
@@ -81,32 +82,64 @@ def test_behind_a_hundred_faults_no_more_files_are_read(tmp_path: Path) -> None:
     assert counted.reads < 2 * MOST_FAULTS
 
 
+class Follows:
+    """A process that follows a repository in memory; `reads` counts the objects that it looked at since it was last asked."""
+
+    def __init__(self) -> None:
+        self.repo = MemoryRepo()
+        rules = [{"id": "all", "paths": ["**"], "allow": ["*"]}]
+        files = {"livecfg.yaml": b"version: 1\nlayers: [base.yaml]\n", "base.yaml": b"ports: []\n"}
+        self.first = self.tip = self.repo.found((ANA,), rules, files)
+        self.mirror = MemoryMirror(self.repo)
+        self.served: list[str] = []
+        self.reconciler = Reconciler(
+            self.mirror,
+            self.repo.trusted(),
+            Scope(Config, Process("shop", "prod"), Signals(), lambda: 0),
+            state="shop",
+            prepare=lambda _old, _new: None,
+            swap=lambda new: self.served.append(new.revision.commit),
+        )
+
+    def commit(self, number: int, by: str = "") -> None:
+        self.tip = self.repo.commit({"base.yaml": b"ports: [%d]\n" % number}, on=(self.tip,), by=by)
+
+    def reconcile(self) -> tuple[Refusal, ...]:
+        self.mirror.tip = self.tip
+        self.mirror.objects = self._counted = Counted(self.repo)  # type: ignore[assignment]  # those of the same repository
+        return self.reconciler.reconcile(float(self.repo.clock + 60))
+
+    @property
+    def reads(self) -> int:
+        return self._counted.reads
+
+
 def test_commits_that_nobody_allowed_are_told_up_to_a_thousand_and_walked_over_once() -> None:
-    repo = MemoryRepo()
-    rules = [{"id": "all", "paths": ["**"], "allow": ["*"]}]
-    files = {"livecfg.yaml": b"version: 1\nlayers: [base.yaml]\n", "base.yaml": b"ports: []\n"}
-    first = tip = repo.found((ANA,), rules, files)
-    mirror = MemoryMirror(repo)
-    scope: Scope[Config] = Scope(Config, Process("shop", "prod"), Signals(), lambda: 0)
-    served: list[str] = []
-    reconciler = Reconciler(
-        mirror,
-        repo.trusted(),
-        scope,
-        state="shop",
-        prepare=lambda _old, _new: None,
-        swap=lambda new: served.append(new.revision.commit),
-    )
+    process = Follows()
     for n in range(MAX_TOLD + 50):
-        tip = repo.commit({"base.yaml": b"ports: [%d]\n" % n}, on=(tip,), by="")
-    mirror.tip, now = tip, float(repo.clock + 60)
-    told = reconciler.reconcile(now)
-    assert (len(told), told[-1].commit) == (MAX_TOLD, tip)
-    assert reconciler.reconcile(now) == told  # from the last good commit to the same tip
-    mirror.objects = counted = Counted(repo)  # type: ignore[assignment]  # the objects of the same repository
-    assert reconciler.reconcile(now + 600) == told
-    assert counted.reads < 10
-    healed = repo.commit({"base.yaml": b"ports: []\n"}, on=(tip,), by=ANA)
-    mirror.tip = healed
-    reconciler.reconcile(now)
-    assert served == [first, healed]
+        process.commit(n)
+    told = process.reconcile()
+    assert (len(told), told[-1].commit) == (MAX_TOLD, process.tip)
+    assert process.reconcile() == told, "from the last good commit to the same tip"
+    assert process.reconcile() == told
+    assert process.reads < 10
+    process.tip = process.repo.commit({"base.yaml": b"ports: []\n"}, on=(process.tip,), by=ANA)
+    assert process.reconcile()[-1] in told
+    assert process.served == [process.first, process.tip]
+
+
+def test_a_branch_without_the_last_good_commit_is_walked_down_once() -> None:
+    process = Follows()
+    process.commit(1, by=ANA)
+    process.reconcile()
+    good, process.tip = process.tip, process.first
+    for n in range(100):
+        process.commit(n + 2, by=ANA)
+    for reads in (100, 0):
+        with pytest.raises(RollbackError, match="no longer contains the last good commit"):
+            process.reconcile()
+        assert reads <= process.reads < reads + 10
+    process.tip = good
+    process.commit(200, by=ANA)
+    process.reconcile()
+    assert process.served[-1] == process.tip

@@ -124,10 +124,10 @@ def verify(candidate: Candidate, trusted: Trusted, now: float, limits: WalkLimit
 
 
 class Walks:
-    """Verifies as `verify` does, a tip that turned out to hold nothing good only once: such commits may stand there for long."""
+    """Verifies as `verify` does, a tip that turned out to hold nothing good only once: it may stand there for long."""
 
     def __init__(self) -> None:
-        self._settled: tuple[str, Trusted, Verification] | None = None
+        self._settled: tuple[str, Trusted, Verification | RefusedError] | None = None
 
     def verify(self, candidate: Candidate, trusted: Trusted, now: float) -> Verification:
         """Walk, unless the last walk was this one and time changes nothing of it.
@@ -137,9 +137,18 @@ class Walks:
 
         """
         if self._settled is not None and self._settled[:2] == (candidate.tip, trusted):
-            return self._settled[2]
-        walk = verify(candidate, trusted, now)
-        self._settled = (candidate.tip, trusted, walk) if walk.good is None and walk.ahead is None else None
+            found = self._settled[2]
+            if isinstance(found, RefusedError):
+                raise found.with_traceback(None)  # else it would grow with every raise
+            return found
+        self._settled = None
+        try:
+            walk = verify(candidate, trusted, now)
+        except RefusedError as error:
+            self._settled = (candidate.tip, trusted, error)
+            raise
+        if walk.good is None and walk.ahead is None:
+            self._settled = (candidate.tip, trusted, walk)
         return walk
 
 

@@ -100,7 +100,7 @@ def start(repository: Path, object_bytes: int) -> subprocess.Popen[bytes] | None
 
 
 def repack(repository: Path, object_bytes: int = _OBJECT_BYTES, grace_s: float = _GRACE_S) -> int:
-    """Put loose objects older than `grace_s`, and all small packs, into one pack; gives the number of objects packed.
+    """Put loose objects older than `grace_s`, and packs that are no larger, into one pack; gives the number of objects packed.
 
     Raises:
         FetchError: the disk does not play along; everything is still there.
@@ -123,7 +123,7 @@ def _repack(repository: Path, object_bytes: int, grace_s: float) -> int:
     try:
         oldest = time.time() - grace_s
         loose = {name: path for name in store.loose_names() if _age_before(path := store.loose_path(name), oldest)}
-        small = _small_packs(store)
+        small = _small_packs(store, sum(map(_size, loose.values())))
         found: dict[str, Content] = {}
         for name in [*loose, *_names(small, object_bytes)]:
             if name not in found:
@@ -148,12 +148,29 @@ def _age_before(path: Path, oldest: float) -> bool:
         return False
 
 
-def _small_packs(store: Store) -> list[Path]:
-    """Packs worth merging: the small ones, when there are too many."""
-    packs = store.pack_files()
-    if len(packs) <= PACKS_MOST:
-        return []
-    return [path for path in packs if path.stat().st_size <= _SMALL_PACK_BYTES and path.with_suffix(".idx").exists()]
+def _small_packs(store: Store, size_bytes: int) -> list[Path]:
+    """Packs worth merging into one of that size, each no larger than what goes in before it: so sizes double from pack to pack.
+
+    Every process of the host has each of them open. When there are too many all the same, all the small ones.
+    """
+    packs = [path for path in store.pack_files() if path.with_suffix(".idx").exists()]
+    small = sorted((size, path) for path in packs if (size := _size(path)) <= _SMALL_PACK_BYTES)
+    if len(packs) > PACKS_MOST:
+        return [path for _, path in small]
+    merged: list[Path] = []
+    for size, path in small:
+        if size > size_bytes:
+            break
+        merged.append(path)
+        size_bytes += size
+    return merged
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _names(packs: list[Path], object_bytes: int) -> list[str]:

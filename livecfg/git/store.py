@@ -39,7 +39,7 @@ TIP = "refs/livecfg/tip"
 LOOSE_MOST = 64
 """Up to so many new objects are written one by one; more go into a pack."""
 
-_GONE_MOST = 16
+_GONE_MOST, _GONE_S = 16, 60.0
 _REF_BYTES = 4096
 _TICK_NS = 1_000_000_000
 _HEX = frozenset("0123456789abcdef")
@@ -65,7 +65,7 @@ class Store:
         self._follow_alternates = follow_alternates
         self._others: list[Store] | None = None
         self._packs: dict[Path, DiskPack] = {}
-        self._gone: list[DiskPack] = []  # another thread may be reading from them: closed later
+        self._gone: list[tuple[float, DiskPack]] = []  # since when; another thread may be reading from them: closed later
         self._listed_ns = -1
         """When the folder of packs last changed, of those changes whose packs are open."""
         self._lock = threading.Lock()
@@ -149,6 +149,9 @@ class Store:
         """Open packs that have come, close those that have gone."""
         folder = self.path / "objects" / "pack"
         with self._lock:
+            now_s = time.monotonic()
+            while self._gone and (len(self._gone) > _GONE_MOST or now_s - self._gone[0][0] > _GONE_S):
+                self._gone.pop(0)[1].close()
             changed_ns = _changed_ns(folder)
             if changed_ns == self._listed_ns:
                 return []
@@ -159,9 +162,7 @@ class Store:
             except (FileNotFoundError, NotADirectoryError, PermissionError):  # the last: the mirror of another user
                 there = set()
             for gone in [path for path in self._packs if path not in there]:
-                self._gone.append(self._packs.pop(gone))
-            while len(self._gone) > _GONE_MOST:
-                self._gone.pop(0).close()
+                self._gone.append((now_s, self._packs.pop(gone)))
             opened = []
             for path in sorted(there - self._packs.keys()):
                 try:
@@ -258,7 +259,7 @@ class Store:
     def close(self) -> None:
         """Close every pack; the next read opens them anew."""
         with self._lock:
-            packs, self._packs = [*self._packs.values(), *self._gone], {}
+            packs, self._packs = [*self._packs.values(), *(pack for _, pack in self._gone)], {}
             self._gone, self._listed_ns = [], -1
         for pack in packs:
             pack.close()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16
 MAX_CHANGES = 200_000
 """How many files and folders may differ from the last good commit: larger changes land in several commits."""
-_GENERATION_BYTES = 4 * 1024 * 1024
+_GENERATION_BYTES = 512 * 1024
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")
 _RESERVED = frozenset({".", "..", ".git", ".gitmodules", "git~1"})
 _MANY_NAMES = 16

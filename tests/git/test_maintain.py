@@ -72,6 +72,41 @@ def test_many_small_packs_become_one(repo: ConfigRepo, mirror: Mirror) -> None:
     store.close()
 
 
+def test_packs_of_the_same_size_are_merged_so_that_few_are_ever_open(repo: ConfigRepo, mirror: Mirror) -> None:
+    git_dir = mirror.folder / "mirror.git"
+    store = Store(git_dir, 1 << 20)
+    counts = []
+    for number in range(12):
+        repo.publish({f"config/n{number}.yaml": f"a: {number}\n"})
+        mirror.fetch(None)
+        mirror.promote()
+        maintain.repack(git_dir, grace_s=-1)
+        counts.append(len(store.pack_files()))
+    assert max(counts) <= 5, "each round alone would leave twelve"
+    assert store.read(repo.remote_tip())[0] == "commit"
+    repo.fsck(git_dir)
+    store.close()
+
+
+def test_a_pack_that_was_merged_is_closed_a_minute_later(
+    repo: ConfigRepo, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git_dir = mirror.folder / "mirror.git"
+    store = Store(git_dir, 1 << 20)
+    for number in range(3):
+        repo.publish({f"config/n{number}.yaml": f"a: {number}\n"})
+        mirror.fetch(None)
+        mirror.promote()
+        maintain.repack(git_dir, grace_s=-1)
+        assert store.read(repo.remote_tip())[0] == "commit"
+    assert store.open_packs == len(store.pack_files()) + 1, "another thread may still read from it"
+    later = time.monotonic() + 61
+    monkeypatch.setattr("livecfg.git.store.time.monotonic", lambda: later)
+    assert "0" * 40 not in store
+    assert store.open_packs == len(store.pack_files())
+    store.close()
+
+
 def test_readers_and_a_fetch_go_on_while_the_store_is_packed(repo: ConfigRepo, mirror: Mirror) -> None:
     git_dir = mirror.folder / "mirror.git"
     names = repo.git("rev-list", "HEAD").split()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,9 +92,22 @@ def test_the_slope_of_a_line_is_found_and_its_interval_holds_what_noise_hides() 
 
 
 def measure(pid: int) -> tuple[float, float, float]:
-    """Memory in KiB, descriptors and threads of a process."""
+    """Memory in KiB, descriptors and threads of a process. The two of each pack are counted with the packs."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
-    return float(status["VmRSS"].split()[0]), float(len(list(Path(f"/proc/{pid}/fd").iterdir()))), float(status["Threads"])
+    return (
+        float(status["VmRSS"].split()[0]),
+        float(sum(".git/objects/pack/" not in name for name in open_files(pid))),
+        float(status["Threads"]),
+    )
+
+
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process name."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(link.readlink()))
+    return found
 
 
 class Soak:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16
 MAX_CHANGES = 200_000
 """How many files and folders may differ from the last good commit: larger changes land in several commits."""
-_GENERATION_BYTES = 512 * 1024
+_GENERATION_TREES, _GENERATION_BYTES = 256, 4 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9._@+-]{1,128}\Z")
 _RESERVED = frozenset({".", "..", ".git", ".gitmodules", "git~1"})
 _MANY_NAMES = 16
@@ -64,7 +64,7 @@ class KeptTrees:
     def keep(self, tree_id: str, tree: RawTree) -> None:
         """Keep a tree for a while."""
         self._bytes += tree.weight_bytes
-        if self._bytes > _GENERATION_BYTES:
+        if self._bytes > _GENERATION_BYTES or len(self._newer) >= _GENERATION_TREES:
             self._older, self._newer = self._newer, {}
             self._bytes = tree.weight_bytes
         self._newer[tree_id] = tree

@@ -200,7 +200,10 @@ def cold_start(folder: Path, files: int) -> list[Figure]:
     root.write_bytes(repo.trusted_root)
     with live_config(repo, str(repo.remote_path), home) as live:
         live.wait_for(repo.remote_tip())
+        deadline = time.monotonic() + 120
         while not [*home.rglob("state/*.json")]:  # the mirror is written behind the swap; 100,000 files take their time
+            if time.monotonic() > deadline:
+                raise SystemExit("the mirror was not written within two minutes")
             time.sleep(0.05)
     gone = repo.remote_path.rename(repo.path / "gone.git")
     words = [sys.executable, "-c", COLD, str(repo.remote_path), str(root), str(home)]

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import BaseModel
 
+from livecfg import LiveConfig, UnsafeNoVerification
 from livecfg.errors import FetchError, MissingObjectError, WrongKindError
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, Limits
 from livecfg.git.treewatch import TreeWatcher
 from livecfg.git.watch import Watcher, signature
 from livecfg.git.worktree import WorkingTree
+from tests.e2e.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,6 +182,10 @@ def _event_queues() -> int:
     return sum("inotify" in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
 
 
+class Numbered(BaseModel, frozen=True):
+    number: int
+
+
 @contextmanager
 def no_more_event_queues() -> Iterator[None]:
     """Have the kernel give no more descriptors: it says the same (EMFILE) where a user has no event queue left.
@@ -195,10 +202,23 @@ def no_more_event_queues() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_a_working_tree_is_followed_where_the_kernel_gives_no_more_event_queues(tmp_path: Path) -> None:
-    with no_more_event_queues():
-        watcher = TreeWatcher(tmp_path, lambda: None).start()  # who uses it looks every second
-    watcher.stop()
+def test_a_working_tree_is_followed_where_the_kernel_gives_no_more_event_queues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "livecfg.yaml").write_text("version: 1\nlayers: [base.yaml]\n")
+    (tmp_path / "base.yaml").write_text("number: 1\n")
+    start = TreeWatcher.start
+
+    def start_without(watcher: TreeWatcher) -> TreeWatcher:
+        with no_more_event_queues():
+            return start(watcher)
+
+    monkeypatch.setattr(TreeWatcher, "start", start_without)
+    before = _event_queues()
+    with LiveConfig(Numbered, source=UnsafeNoVerification(tmp_path), service="checkout", env="dev") as live:
+        assert (live.current.config.number, _event_queues()) == (1, before)
+        (tmp_path / "base.yaml").write_text("number: 2\n")
+        eventually(lambda: live.current.config.number == 2)
 
 
 def test_a_mirror_is_followed_where_the_kernel_gives_no_more_event_queues(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_what_a_stranger_put_into_the_mirror_is_taken_away_and_told(tamper: Call
         assert name == "config" or not (git / name).exists()
         assert live.status.condition is Condition.READY
         assert live.wait_for(site.repo.publish(numbered(7))).config.number == 7
-        assert any(told in report.read_text() for report in site.home.rglob("processes/*.json"))
+        eventually(lambda: any(told in report.read_text() for report in site.home.rglob("processes/*.json")))
     site.repo.fsck(at=git)
 
 

@@ -28,12 +28,12 @@ from livecfg.flags.evaluate import Evaluation, Reason
 from livecfg.flags.flag import CompiledFlag, compile_flags
 from livecfg.flags.generate import code_of
 from livecfg.flags.targeting import Dialect
+from livecfg.snapshot import Serving, View
 from livecfg.testing import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from livecfg.snapshot import View
 
 LOOPS = 20_000
 WITH_PEERS = False
@@ -257,7 +257,7 @@ def sizes() -> list[Figure]:
 def _view_of(made: dict[str, CompiledFlag]) -> View[Any]:
     """Give a view of flags that no one document could hold."""
     view = snapshot(flags={"flags": {}}).view(CONTEXT)
-    view._serve = {key: flag.serve for key, flag in made.items()}  # noqa: SLF001 - a document holds 1 MiB at most
+    view._serving = Serving(made)  # noqa: SLF001 - a document holds 1 MiB at most
     return view
 
 
@@ -314,6 +314,7 @@ def loads() -> list[Figure]:
     calls: dict[str, Callable[[], object]] = {
         "load 1,000, first of a process": first,
         "load 1,000": lambda: _compile(document),
+        "the first call of each of 1,000": lambda: [flag.ready() for flag in made.values()],
         "reload, 1 of 1,000 changed, the first after a load": lambda: _compile(edited, made),
         "reload, 1 of 1,000 changed": lambda: _compile(edited, made),
         "reload, 1 of 10,000 changed": lambda: _compile(edited_large, made_large),

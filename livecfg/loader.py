@@ -20,7 +20,7 @@ from livecfg.reading import Reading
 from livecfg.refusal import Code, Refusal, first_of
 from livecfg.scope import UnsafeTree
 from livecfg.secrets import resolve, secrets_in, withhold
-from livecfg.snapshot import Arm, Snapshot
+from livecfg.snapshot import Arm, Serving, Snapshot
 from livecfg.sops import decrypt, is_encrypted
 from livecfg.trust.policy import protected_of
 from livecfg.trust.tree import lookup
@@ -97,7 +97,7 @@ class _Load(Generic[M]):
             config,
             files=files,
             flags=flags,
-            serve=assembled.serve if assembled is not None and flags is assembled.flags else None,
+            serving=assembled.serving if assembled is not None and flags is assembled.flags else None,
             splits=splits,
             arms=arms,
             recorder=self.scope.recorder,
@@ -261,7 +261,7 @@ class _Load(Generic[M]):
         if changed is None:
             return None
         mark = self.reading.mark()
-        flags, serve, size_bytes = self.old.assembled
+        flags, _, size_bytes = self.old.assembled
         size_bytes -= sum(old[path].size_bytes for path, _ in changed)
         fits = self.reading.spend("", size_bytes, len(old) - len(changed))
         if fits and not changed:
@@ -277,7 +277,8 @@ class _Load(Generic[M]):
         if not fits:
             self.reading.back(mark)  # all are looked at, and faults met again
             return None
-        return Assembled({**flags, **fresh}, {**serve, **{key: flag.serve for key, flag in fresh.items()}}, size_bytes)
+        flags = {**flags, **fresh}
+        return Assembled(flags, Serving(flags), size_bytes)
 
     def _all_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled:
         flags: dict[str, CompiledFlag] = {}
@@ -290,7 +291,7 @@ class _Load(Generic[M]):
                     self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
                 flags[key], owner[key] = flag, path
         size_bytes = sum(made.size_bytes for made in self.parts.flags.values())
-        return Assembled(flags, {key: flag.serve for key, flag in flags.items()}, size_bytes)
+        return Assembled(flags, Serving(flags), size_bytes)
 
     def _undeclared(self, flags: Mapping[str, CompiledFlag]) -> list[Refusal]:
         """Faults of the flags that the application's code declares: missing, or of another type."""

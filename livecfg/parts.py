@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from livecfg.flags.split import CompiledSplit
     from livecfg.layers import Manifest, Merged
     from livecfg.revision import Objects
-    from livecfg.snapshot import Arm
+    from livecfg.snapshot import Arm, Serving
     from livecfg.trust.verify import AuthorisedCommit
 
 
@@ -50,7 +50,7 @@ class Assembled(NamedTuple):
     """The flags of all files by key, as they are without experiments and local settings; and what serves each of them."""
 
     flags: Mapping[str, CompiledFlag]
-    serve: Mapping[str, Callable[[Mapping[str, Any], Any], Any]]
+    serving: Serving
     size_bytes: int
     """Of the files."""
 

@@ -83,7 +83,7 @@ class Arm(Generic[A]):
 class View(Generic[M_co]):
     """One revision for one unit: `config`, flags and arms of splits, all of the same snapshot."""
 
-    __slots__ = ("_serve", "config", "context", "snapshot")
+    __slots__ = ("_serving", "config", "context", "snapshot")
 
     config: M_co
     """The application's model."""
@@ -92,7 +92,7 @@ class View(Generic[M_co]):
         self.snapshot = snapshot
         self.context = context
         self.config = snapshot.config
-        self._serve = snapshot.serve
+        self._serving = snapshot.serving
 
     def flag(self, key: str, default: T) -> T:
         """Give the value of a flag for this unit, of the type of `default`; `default` where there is none. Never raises.
@@ -100,7 +100,7 @@ class View(Generic[M_co]):
         Under an experiment it records that the unit was shown its arm.
         """
         try:
-            serve = self._serve[key]
+            serve = self._serving[key]
         except (KeyError, TypeError):
             return default
         return serve(self.context, default)  # type: ignore[no-any-return]  # compiled per flag: gives default's type
@@ -144,6 +144,23 @@ class View(Generic[M_co]):
         return f"View({self.snapshot.revision})"
 
 
+class Serving(dict[str, "_Serve"]):
+    """What serves each flag, by its key: looked up among `flags`, and made ready, when it is first asked for."""
+
+    __slots__ = ("_flags",)
+
+    def __init__(self, flags: Mapping[str, CompiledFlag]) -> None:
+        self._flags = flags
+
+    def __missing__(self, key: str) -> _Serve:
+        flag = self._flags[key]
+        try:
+            serve = self[key] = flag.ready()
+        except (RecursionError, MemoryError):  # the caller's stack is nearly full: what the flag does about it
+            return flag.serve
+        return serve
+
+
 class _Watched:
     """A flag under an experiment: as the flag, and it records who was shown an arm. Others never pay for it."""
 
@@ -170,7 +187,7 @@ class Snapshot(Generic[M_co]):
     """One verified, validated revision: `revision`, `config`, `files` (bytes by name), flags, splits, origins. Immutable."""
 
     __slots__ = (
-        *("revision", "revision_text", "config", "files", "flags", "serve", "splits", "arms"),
+        *("revision", "revision_text", "config", "files", "flags", "serving", "splits", "arms"),
         *("asked", "measured", "recorder", "explainer", "parts", "__weakref__"),
     )
 
@@ -192,7 +209,7 @@ class Snapshot(Generic[M_co]):
         arms: Mapping[str, Mapping[str, Arm[Any]]],
         recorder: Recorder,
         explainer: Callable[[str], Origin],
-        serve: Mapping[str, _Serve] | None = None,
+        serving: Serving | None = None,
         parts: Any = None,
     ) -> None:
         self.revision = revision
@@ -200,8 +217,8 @@ class Snapshot(Generic[M_co]):
         self.config = config
         self.files = files
         self.flags = flags
-        self.serve: Mapping[str, _Serve] = serve if serve is not None else {k: f.serve for k, f in flags.items()}
-        """What serves each flag; given where that is at hand, which says that no flag is under an experiment."""
+        self.serving = serving if serving is not None else Serving(flags)
+        """Given where it is at hand, which says that no flag is under an experiment."""
         self.asked: Mapping[str, CompiledFlag | _Watched] = flags
         self.measured: dict[str, tuple[Assignment, ...]] = {}
         """By metric: the experiments that name it."""
@@ -211,7 +228,7 @@ class Snapshot(Generic[M_co]):
         self.explainer = explainer
         self.parts = parts
         """What the loader reuses for the next revision."""
-        if serve is None:
+        if serving is None:
             self._watch(flag for flag in flags.values() if flag.assignment is not None)
 
     def _watch(self, flags: Iterable[CompiledFlag]) -> None:
@@ -224,7 +241,7 @@ class Snapshot(Generic[M_co]):
                 for metric in assignment.metrics:
                     self.measured[metric] = (*self.measured.get(metric, ()), assignment)
         if watched:
-            self.serve = {**self.serve, **{key: flag.serve for key, flag in watched.items()}}
+            self.serving.update((key, flag.serve) for key, flag in watched.items())
             self.asked = {**self.flags, **watched}
 
     def view(self, context: Mapping[str, Any]) -> View[M_co]:

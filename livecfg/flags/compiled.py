@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from livecfg.flags.evaluate import ErrorCode, Evaluation, Reason
 from livecfg.flags.generate import GLOBALS, Witness, code_of, dispatched, parameters, table
 from livecfg.flags.targeting import Dialect, Leaf, Rule, read_rule
-from livecfg.flags.templates import MOST_OPERATIONS, Known
+from livecfg.flags.templates import MOST_OPERATIONS, Fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from livecfg.document import Loc
     from livecfg.flags.assignment import Assignment
     from livecfg.flags.explain import Trace
     from livecfg.flags.generate import Mode
+    from livecfg.flags.templates import Known
 
 T = TypeVar("T")
 SAFE_INTEGER = (1 << 53) - 1
@@ -64,6 +65,11 @@ class Definition(NamedTuple):
             return _Outcome(name, self.variants[name], Reason.TARGETING_MATCH)
         return _Outcome(None, None, Reason.ERROR, ErrorCode.GENERAL)
 
+    def takes(self, results: Iterable[Any]) -> bool:
+        """Tell whether each of these results of the rule comes to a value."""
+        variants = self.variants
+        return all((type(r) is str and r in variants) or self.outcome(r).error is None for r in results)
+
     def default(self, reason: Reason) -> _Outcome:
         """Give the default variant, or the caller's default when there is none."""
         if self.default_variant is None:
@@ -80,7 +86,8 @@ class CompiledFlag:
     """
 
     __slots__ = (
-        *("_kind", "assignment", "definition", "dialect", "evaluate", "key", "metadata", "said", "serve", "state", "variants"),
+        *("_fitted", "_kind", "assignment", "definition", "dialect", "evaluate"),
+        *("key", "metadata", "said", "serve", "state", "variants"),
     )
 
     assignment: Assignment | None
@@ -88,7 +95,7 @@ class CompiledFlag:
     serve: Callable[[Mapping[str, Any], Any], Any]
     evaluate: Callable[[Mapping[str, Any], Any, str], Evaluation[Any]]
 
-    def __init__(self, definition: Definition, dialect: Dialect, rule: Rule | Known) -> None:
+    def __init__(self, definition: Definition, dialect: Dialect, rule: Rule | Fitted) -> None:
         self.key = definition.key
         self.assignment = None
         self.said: Any = None
@@ -100,12 +107,30 @@ class CompiledFlag:
         self.dialect = dialect
         self._kind = _kind_of(definition.variants)
         self.evaluate = self._first_evaluate
-        if isinstance(rule, Known):
-            self.serve = self._filled(rule)
+        self._fitted: Fitted | None = None
+        if isinstance(rule, Fitted):
+            self._fitted = rule
+            self.serve = self._first_serve
             return
         self.serve = self._bind(rule, "serve")
         if len(rule.notes) > MOST_OPERATIONS:  # a rule that Python cannot nest is refused now, not met at the first evaluation
             self.evaluate = self._bind(rule, "evaluate")
+
+    def _first_serve(self, context: Mapping[str, Any], default: Any) -> Any:
+        try:
+            serve = self.ready()
+        except (RecursionError, MemoryError):  # the caller's stack is nearly full: this call only
+            return default
+        return serve(context, default)
+
+    def ready(self) -> Callable[[Mapping[str, Any], Any], Any]:
+        """Give `serve` itself, compiled when it is first asked for: most flags of a load are asked for by other services."""
+        fitted = self._fitted
+        if fitted is not None:
+            known = fitted.known()
+            self.serve = self._filled(known) if known is not None else self._bind(self.rule(), "serve")
+            self._fitted = None  # last: another thread takes `serve` then
+        return self.serve
 
     def _first_evaluate(self, context: Mapping[str, Any], default: T, revision: str) -> Evaluation[T]:
         """Compile `evaluate` when it is first asked for: most flags are only ever served."""
@@ -148,15 +173,12 @@ class CompiledFlag:
         return FunctionType(code_of(rule.shape, leaves, self._kind, mode), GLOBALS, mode, (self, *traced, *rule.constants, *more))
 
     def _filled(self, known: Known) -> Callable[..., Any]:
-        """Give `serve` of a rule that fits a template; raises LookupError for results that are no variants."""
+        """Give `serve` of a rule that fitted a template."""
         variants, default = self.variants, self.definition.default_variant
         key = (known.results, default, self._kind)
         made = known.codes.get(key)
         if made is None:
-            outcomes = [self.definition.outcome(result) for result in known.results]
-            if any(outcome.error is not None for outcome in outcomes):
-                raise LookupError
-            leaves, names = _numbered(outcomes)
+            leaves, names = _numbered([self.definition.outcome(result) for result in known.results])
             made = code_of(known.shape, leaves, self._kind, "serve"), names, dispatched(known.shape, "serve")
             if len(known.codes) < _MOST_CODES:
                 known.codes[key] = made

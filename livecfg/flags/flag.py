@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import marshal
 import math
-from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -158,10 +157,9 @@ class _Compiler:
             enabled = definition._replace(state="ENABLED")  # what is off now will be on one day
         else:
             rule = definition.targeting
-            known = self.templates.known(rule, definition.key, self.dialect.fractional) if rule else STATIC
-            if known is not None:
-                with suppress(LookupError):
-                    return CompiledFlag(definition, self.alone, known)
+            fitted = self.templates.fitted(rule, definition.key, self.dialect.fractional) if rule else STATIC
+            if fitted is not None and definition.takes(fitted.results()):
+                return CompiledFlag(definition, self.alone, fitted)
         loc = (*definition.loc, "targeting")
         rule = self._read(lambda: rule_of(enabled, self.dialect, self.fault), loc)
         if rule is None:

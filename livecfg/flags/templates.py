@@ -41,7 +41,23 @@ class Known(NamedTuple):
     """For who makes flags of it: code that was made for the shape before."""
 
 
-STATIC = Known(((), ("leaf", 0), ()), (), (None,), {})
+class Fitted(NamedTuple):
+    """A rule that fits a template, and is known as soon as somebody asks for its flag."""
+
+    template: _Template | None
+    pool: tuple[Any, ...]
+
+    def results(self) -> tuple[Any, ...]:
+        """Give what each leaf gives."""
+        return self.template.results(self.pool) if self.template is not None else _NO_RULE.results
+
+    def known(self) -> Known | None:
+        """Give the rule; None where its form has come in too many kinds, so that it must be read."""
+        return self.template.known(self.pool) if self.template is not None else _NO_RULE
+
+
+_NO_RULE = Known(((), ("leaf", 0), ()), (), (None,), {})
+STATIC = Fitted(None, ())
 """The rule of a flag that has none: the default variant for everybody."""
 
 
@@ -54,12 +70,12 @@ class Templates:
     def __init__(self) -> None:
         self._buckets: dict[tuple[Any, ...], list[_Template | None]] = {}
 
-    def known(self, raw: Any, key: str, fractional: str) -> Known | None:
-        """Give the rule of the flag `key` by a template; None where the rule must be read."""
+    def fitted(self, raw: Any, key: str, fractional: str) -> Fitted | None:
+        """Fit the rule of the flag `key` to a template; None where the rule must be read."""
         for template in self._buckets.get(_way(raw, fractional), ()):
-            known = template.known(raw, key, fractional) if template is not None else None
-            if known is not None:
-                return known
+            fitted = template.fitted(raw, key, fractional) if template is not None else None
+            if fitted is not None:
+                return fitted
         return None
 
     def learn(self, raw: Any, key: str, dialect: Dialect) -> None:
@@ -123,15 +139,15 @@ class _Template:
         self._kinds: dict[tuple[bool, ...], tuple[Node, _Pick, dict[Any, Any]]] = {}
         pool = _Pool(outline)
         self._made = pool.made
-        self._results = _picker([pool.index(leaf.result, leaf.result) for leaf in reader.leaves])
+        self.results = _picker([pool.index(leaf.result, leaf.result) for leaf in reader.leaves])
         self._weights = [_picker([pool.weight(w) for w in weights]) for _, weights in reader.drawn]
         self._order = pool.order(reader)
         self._fixed = pool.fixed
         self._groups = [group for group in reader.groups.values() if len(group) > 1]
         self._members = [_picker([self._order[number] for number in group]) for group in self._groups]
 
-    def known(self, raw: Any, key: str, fractional: str) -> Known | None:
-        """Give the rule of the flag `key`; None where it is not of this form, or where the reader must say more about it."""
+    def fitted(self, raw: Any, key: str, fractional: str) -> Fitted | None:
+        """Fit the rule of the flag `key`; None where it is not of this form, or where the reader must say more about it."""
         seen = self._seen
         seen.clear()
         if not (self._form == raw and list(map(type, seen)) == self._types):
@@ -147,10 +163,13 @@ class _Template:
             weights = pick(pool)
             if min(weights) < 0 or not 0 < sum(weights) <= MAX_TOTAL:
                 return None
-            pool += shares_of(weights)
-        return self._filled(pool)
+        return Fitted(self, (*pool,))
 
-    def _filled(self, pool: list[Any]) -> Known | None:
+    def known(self, fitted: tuple[Any, ...]) -> Known | None:
+        """Give the rule that was fitted; None where it must be read."""
+        pool = [*fitted]
+        for pick in self._weights:
+            pool += shares_of(pick(fitted))
         same = tuple([alike(pick(pool)) for pick in self._members])
         kind = self._kinds.get(same)
         if kind is None:
@@ -160,7 +179,7 @@ class _Template:
             shape = (self._variables, self._tree, places)
             kind = self._kinds[same] = (shape, _picker([self._order[number] for number in firsts]), {})
         shape, pick, codes = kind
-        return Known(shape, pick(pool), self._results(pool), codes)
+        return Known(shape, pick(pool), self.results(pool), codes)
 
 
 class _Pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import json
 import sys
 import traceback
@@ -243,20 +244,28 @@ def test_cyclic_contexts_and_those_whose_methods_raise_give_a_value_of_the_type_
     loaded.flags["f"].explain(make(), default)
 
 
-def test_a_full_stack_gives_the_default_and_no_exception() -> None:
+@pytest.mark.parametrize("asked", ["view", "peek"])
+@pytest.mark.parametrize("key", ["a", "c"])  # compiled by the load, and by who asks first
+def test_a_full_stack_gives_the_default_and_no_exception(key: str, asked: str) -> None:
     rule: Any = {"in": [{"cat": ["u", {"var": "a"}]}, ["u1"]]}
     flag = {"state": "ENABLED", "variants": {"true": True, "false": False}, "targeting": rule}
-    view = snapshot(flags={"flags": {"f": flag}}).view({"a": {"b": [1]}})
 
     def deeper(n: int) -> bool:
-        return deeper(n - 1) if n else view.flag("f", default=False)
+        return deeper(n - 1) if n else (view.flag(key, default=False) if asked == "view" else view.peek(key, default=False))
 
-    for left in range(40):
+    free = sys.getrecursionlimit() - len(inspect.stack(0))
+    seen = set()
+    for left in range(60):
+        view = snapshot(flags={"flags": dict.fromkeys("abc", flag)}).view({"a": {"b": [1]}})
         try:
-            deeper(sys.getrecursionlimit() - left - 60)
+            seen.add(deeper(free - left))
         except RecursionError as error:
             frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-            assert frames[-1] in {"deeper", "flag"}, frames
+            assert frames[-1] in {"deeper", "flag", "peek"}, frames
+            seen.add(frames[-1])
+        assert view.flag(key, default=False) == view.peek(key, default=False)
+        assert view.snapshot.flags[key].ready() is view.snapshot.flags[key].serve
+    assert seen == {"deeper", "flag" if asked == "view" else "peek", False}
 
 
 UNENCODABLE = "u\udfff"  # what `json.loads` makes of half a surrogate pair: anybody may send one

@@ -143,7 +143,7 @@ def test_a_reload_gives_what_a_load_from_nothing_gives(tmp_path: Path, seed: int
             assert dict(made.flags) == dict(anew.flags)
             assert list(made.flags) == list(anew.flags)
             assert dict(made.parts.flags) == dict(anew.parts.flags)
-            assert made.serve.keys() == anew.serve.keys()
+            assert made.asked.keys() == anew.asked.keys()
             for key in made.flags:
                 for context in ({}, {"plan": "x", "targetingKey": "u1"}, {"plan": "y", "targetingKey": "u2"}):
                     assert made.evaluate(key, None, context).value == anew.evaluate(key, None, context).value

@@ -177,7 +177,7 @@ def test_a_hundred_thousand_members_are_kept_once_as_a_set() -> None:
     segment = read_segment("".join(f"user-{i}\n" for i in range(100_000)).encode(), "segments/big.txt", "v", 16 << 20)
     assert (segment.name, len(segment.members)) == ("big", 100_000)
     made = snapshot(flags={"flags": {"f": FLAG, "g": FLAG}}, segments={"beta": segment.members})
-    sets = [value for key in "fg" for value in made.flags[key].serve.__defaults__ or () if isinstance(value, frozenset)]
+    sets = [value for key in "fg" for value in made.flags[key].ready().__defaults__ or () if isinstance(value, frozenset)]
     assert len(sets) == 2
     assert sets[0] is sets[1]
     assert made.flag("f", False, {"user": {"id": "user-99999"}}) is True  # noqa: FBT003 - the default

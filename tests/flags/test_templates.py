@@ -132,7 +132,8 @@ def check(first: Any, others: list[Any], dialect: Dialect) -> int:
     fitted = 0
     for i, raw in enumerate([first, first, *others]):
         key = r"f\"é" if i % 2 else "plan"
-        known = templates.known(raw, key, dialect.fractional) if raw and isinstance(raw, dict) else None
+        fit = templates.fitted(raw, key, dialect.fractional) if raw and isinstance(raw, dict) else None
+        known = fit.known() if fit is not None else None
         rule, faults = as_read(raw, key, dialect)
         if known is not None:
             fitted += 1
@@ -202,7 +203,7 @@ def test_rules_that_differ_in_their_constants_share_their_code(ages: list[float]
     made, _ = loaded(
         {f"f{i}": flag(those) for i, those in enumerate([ages, ages, *others])}, Dialect("v2", "strict", {}, {}, int)
     )
-    same = [made[f"f{i}"].serve for i in range(4)]
+    same = [made[f"f{i}"].ready() for i in range(4)]
     assert all(serve.__code__ is same[0].__code__ for serve in same)
     assert len(same[0].__defaults__) == len(("flag", "age", "on", "off")) + parameters
     assert [made["f2"].serve({"age": age}, None) for age in (ages[-1], ages[-1] + 1)] == [min(ages) + 1 <= ages[-1], True]

@@ -101,7 +101,7 @@ class View(Generic[M_co]):
         """
         try:
             serve = self._serving[key]
-        except (KeyError, TypeError):
+        except (TypeError, RecursionError):  # a key that cannot be hashed, a full stack
             return default
         return serve(self.context, default)  # type: ignore[no-any-return]  # compiled per flag: gives default's type
 
@@ -153,12 +153,18 @@ class Serving(dict[str, "_Serve"]):
         self._flags = flags
 
     def __missing__(self, key: str) -> _Serve:
-        flag = self._flags[key]
+        flag = self._flags.get(key)
+        if flag is None:
+            return _absent
         try:
-            serve = self[key] = flag.ready()
+            serve = self[flag.key] = flag.ready()  # not by what was asked with: that may be anything that equals it
         except (RecursionError, MemoryError):  # the caller's stack is nearly full: what the flag does about it
             return flag.serve
         return serve
+
+
+def _absent(_: Mapping[str, Any], default: Any) -> Any:
+    return default
 
 
 class _Watched:

@@ -86,8 +86,8 @@ class CompiledFlag:
     """
 
     __slots__ = (
-        *("_fitted", "_kind", "assignment", "definition", "dialect", "evaluate"),
-        *("key", "metadata", "said", "serve", "state", "variants"),
+        *("_fitted", "assignment", "definition", "dialect", "evaluate"),
+        *("key", "kind", "metadata", "said", "serve", "state", "variants"),
     )
 
     assignment: Assignment | None
@@ -105,7 +105,8 @@ class CompiledFlag:
         self.metadata = definition.metadata
         self.definition = definition
         self.dialect = dialect
-        self._kind = _kind_of(definition.variants)
+        self.kind = _kind_of(definition.variants)
+        """The one plain type that all variants have."""
         self.evaluate = self._first_evaluate
         self._fitted: Fitted | None = None
         if isinstance(rule, Fitted):
@@ -162,7 +163,7 @@ class CompiledFlag:
         leaves, _ = _numbered(outcomes)
         filled: dict[str, Any] = {}
         for i, (number, outcome) in enumerate(zip(leaves, outcomes, strict=True)):
-            filled[f"value{number}"] = float(outcome.value) if self._kind == "float" and number >= 0 else outcome.value
+            filled[f"value{number}"] = float(outcome.value) if self.kind == "float" and number >= 0 else outcome.value
             if mode != "serve":
                 filled |= {f"variant{number}": outcome.variant, f"reason{i}": outcome.reason, f"error{i}": outcome.error}
                 filled[f"rule{i}"] = place(rule.leaves[i].loc)
@@ -170,21 +171,21 @@ class CompiledFlag:
         traced = [None] if mode == "trace" else []
         dispatch = dispatched(rule.shape, mode)
         more += [table(dispatch, rule.constants)] if dispatch else []
-        return FunctionType(code_of(rule.shape, leaves, self._kind, mode), GLOBALS, mode, (self, *traced, *rule.constants, *more))
+        return FunctionType(code_of(rule.shape, leaves, self.kind, mode), GLOBALS, mode, (self, *traced, *rule.constants, *more))
 
     def _filled(self, known: Known) -> Callable[..., Any]:
         """Give `serve` of a rule that fitted a template."""
         variants, default = self.variants, self.definition.default_variant
-        key = (known.results, default, self._kind)
+        key = (known.results, default, self.kind)
         made = known.codes.get(key)
         if made is None:
             leaves, names = _numbered([self.definition.outcome(result) for result in known.results])
-            made = code_of(known.shape, leaves, self._kind, "serve"), names, dispatched(known.shape, "serve")
+            made = code_of(known.shape, leaves, self.kind, "serve"), names, dispatched(known.shape, "serve")
             if len(known.codes) < _MOST_CODES:
                 known.codes[key] = made
         code, names, dispatch = made
         values = [variants[name] for name in names]
-        if self._kind == "float":
+        if self.kind == "float":
             values = list(map(float, values))
         if dispatch:
             values.append(table(dispatch, known.constants))
@@ -208,7 +209,7 @@ class CompiledFlag:
 
     def coerced(self, context: Mapping[str, Any], default: Any, revision: str) -> Evaluation[Any]:
         """Evaluate, then convert the value to the type of `default` where nothing is lost."""
-        made: Evaluation[Any] = self.evaluate(context, _WITNESSES[self._kind], revision)
+        made: Evaluation[Any] = self.evaluate(context, _WITNESSES[self.kind], revision)
         if made.variant is None:
             made.value = default
             return made
@@ -223,14 +224,14 @@ class CompiledFlag:
         outcome = self.definition.outcome(result)
         if outcome.variant is None:
             return default
-        return float(outcome.value) if self._kind == "float" else outcome.value
+        return float(outcome.value) if self.kind == "float" else outcome.value
 
     def detail(self, result: Any, default: Any, revision: str, rule: str) -> Evaluation[Any]:
         """Evaluate what a computed result comes to."""
         variant, value, reason, error = self.definition.outcome(result)
         if variant is None:
             value = default
-        elif self._kind == "float":
+        elif self.kind == "float":
             value = float(value)
         return Evaluation(value, variant, reason, error, revision, rule, None, self.metadata)
 

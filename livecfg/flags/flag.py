@@ -158,8 +158,11 @@ class _Compiler:
         else:
             rule = definition.targeting
             fitted = self.templates.fitted(rule, definition.key, self.dialect.fractional) if rule else STATIC
-            if fitted is not None and definition.takes(fitted.results()):
-                return CompiledFlag(definition, self.alone, fitted)
+            if fitted is not None and definition.takes(results := fitted.results()):
+                made = CompiledFlag(definition, self.alone, fitted)
+                if self.templates.is_new((fitted.template, results, definition.default_variant, made.kind)):
+                    made.ready()
+                return made
         loc = (*definition.loc, "targeting")
         rule = self._read(lambda: rule_of(enabled, self.dialect, self.fault), loc)
         if rule is None:

@@ -69,6 +69,13 @@ class Templates:
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[Any, ...], list[_Template | None]] = {}
+        self._seen = set[tuple[Any, ...]]()
+
+    def is_new(self, code: tuple[Any, ...]) -> bool:
+        """Tell whether this is the first flag that needs this code: the load compiles it then, and no request does."""
+        new = code not in self._seen
+        self._seen.add(code)
+        return new
 
     def fitted(self, raw: Any, key: str, fractional: str) -> Fitted | None:
         """Fit the rule of the flag `key` to a template; None where the rule must be read."""
@@ -150,12 +157,14 @@ class _Template:
         """Fit the rule of the flag `key`; None where it is not of this form, or where the reader must say more about it."""
         seen = self._seen
         seen.clear()
-        if not (self._form == raw and list(map(type, seen)) == self._types):
-            return None
+        fits = self._form == raw and list(map(type, seen)) == self._types
         pool = seen.copy()
+        seen.clear()  # a template outlives the document
+        if not fits:
+            return None
         try:
             for made, pick in self._made:
-                pool += map(made, pick(seen))
+                pool += map(made, pick(pool))
         except UnfitError:
             return None
         pool += (key, short_key(key, fractional) if self._short else None, *self._fixed)

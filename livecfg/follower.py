@@ -355,10 +355,12 @@ class Follower(Generic[M]):
     def _wait(self) -> None:
         """Sleep until woken, until the next poll is due, or until there is something for the fetcher to do, or to become."""
         began, jitter = min(time.monotonic(), self._link.asked_s()), _random.random()
-        streamed = self._link.hub_state == "streaming"
+        streamed = False
         while not self._stopping.is_set():
-            if streamed and self._link.hub_state != "streaming":  # a whole fleet sees it: ask spread over the interval
-                streamed, began = False, time.monotonic() - self._delay_s(jitter) * _random.random()
+            streams = self._link.hub_state == "streaming"
+            if streamed and not streams:  # a whole fleet sees it: ask spread over the interval
+                began = time.monotonic() - self._delay_s(jitter) * _random.random()
+            streamed = streams
             left = began + self._delay_s(jitter) - time.monotonic()  # anew: a stream that ends brings the next poll forward
             if left <= 0:
                 return

@@ -337,8 +337,8 @@ def test_a_forked_child_counts_from_zero_and_tells_nothing_twice(live: LiveConfi
     child = os.fork()
     if child == 0:  # pragma: no cover - in the child
         inherited = len(live._signals.exposures.counts())
+        told.clear()  # before the first read: it starts the thread that tells
         live.current.flag("copy", default=False, context={"targetingKey": "u2"})
-        told.clear()
         live.stop()
         os.write(write, json.dumps([inherited, len(live._signals.exposures.counts()), [e.unit for e in told]]).encode())
         os._exit(0)

@@ -238,7 +238,7 @@ def _readable(path: Path) -> None:
 
 def test_a_mirror_whose_objects_were_overwritten_is_rebuilt_and_goes_on(site: Site) -> None:
     with live_of(site):
-        pass
+        eventually(lambda: [*site.home.rglob("state/*.json")])  # written after the swap; `stop` waits a second for it, no more
     spoilt = [p for p in site.home.rglob("objects/**/*") if p.is_file()]
     assert spoilt
     for path in spoilt:
@@ -259,7 +259,7 @@ def test_a_mirror_that_is_deleted_while_in_use_is_made_anew(site: Site, live: Li
 def test_a_tip_that_somebody_wrote_into_the_mirror_is_not_served(site: Site) -> None:
     """The local disk is untrusted for integrity: a ref that names an unsigned commit changes nothing."""
     with live_of(site):
-        pass
+        eventually(lambda: [*site.home.rglob("state/*.json")])  # as above
     evil = site.repo.commit(numbered(666), signed=False)
     mirror = next(site.home.rglob("mirror.git"))
     site.repo.git("push", "-q", "--force", str(mirror), f"{evil}:refs/livecfg/tip")
@@ -290,7 +290,7 @@ def test_two_processes_racing_for_one_home_both_serve_and_both_switch(site: Site
     )
     assert all(process.poll() is None for process in running)
     with live_of(site) as live:
-        assert live.current.revision.commit == commits[-1]
+        assert live.wait_for(commits[-1]).revision.commit == commits[-1]  # what is remembered is written after the swap
     assert site.repo.fsck(at=next(site.home.rglob("mirror.git"))) is not None
 
 

@@ -42,8 +42,10 @@ def alternates(git: Path) -> str:
 
 
 def hooks(git: Path) -> str:
-    (git / "hooks").mkdir()
-    (git / "hooks/post-checkout").write_text("#!/bin/sh\nexit 1\n")
+    made = git.with_name("hooks")
+    made.mkdir()
+    (made / "post-checkout").write_text("#!/bin/sh\nexit 1\n")
+    made.rename(git / "hooks")  # at once: an empty folder would be taken away before the file is in it
     return "hooks"
 
 
@@ -59,8 +61,10 @@ def grafts(git: Path) -> str:
 
 
 def replacement(git: Path) -> str:
-    (git / "refs/replace").mkdir()
-    (git / "refs/replace" / ("0" * 40)).write_text("1" * 40 + "\n")
+    made = git.with_name("replace")
+    made.mkdir()
+    (made / ("0" * 40)).write_text("1" * 40 + "\n")
+    made.rename(git / "refs/replace")  # as above
     return "refs/replace"
 
 
@@ -105,7 +109,9 @@ def test_locks_that_a_killed_program_left_behind_do_not_stop_the_next_revision(s
         git = eventually(lambda: next(site.home.rglob("mirror.git/config"), None)).parent
         for name in ("config.lock", "HEAD.lock", "packed-refs.lock", "refs/livecfg/tip.lock", "objects/pack/tmp_pack_x"):
             (git / name).write_bytes(b"")
-        assert live.wait_for(site.repo.publish(numbered(2))).config.number == 2
+        second = site.repo.publish(numbered(2))
+        assert live.wait_for(second).config.number == 2
+        eventually(lambda: any(second in state.read_text() for state in site.home.rglob("state/*.json")))  # after the swap
     with live_of(site) as live:
         assert live.current.config.number == 2
         assert live.wait_for(site.repo.publish(numbered(3))).config.number == 3

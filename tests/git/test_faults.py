@@ -24,7 +24,7 @@ from tests.simulator import ConfigRepo, Fault, GitDaemon, GitHttpServer, closed_
 if TYPE_CHECKING:
     from pathlib import Path
 
-QUICK = Limits(time_s=1.0, idle_s=0.3)
+QUICK = Limits(time_s=3.0, idle_s=1.0)  # good answers come in that time too, each from a process of its own
 USED = ("client", "errors", "file", "object_store", "objects", "pack", "protocol", "refs", "repo")
 
 
@@ -74,7 +74,7 @@ def test_a_bad_http_server_is_a_fetch_error_changes_nothing_and_recovery_needs_n
             with pytest.raises(FetchError) as caught:
                 mirror.fetch(first.tip)
             assert "http://127.0.0.1" in str(caught.value)
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 2 * QUICK.time_s + 4
         assert mirror.tip() == first.tip
         assert mirror.candidate(first.tip) is None
         http.fault = None
@@ -117,7 +117,7 @@ def test_a_slow_remote_is_cut_off_by_the_time_limit(repo: ConfigRepo, http: GitH
         began = time.monotonic()
         with pytest.raises(FetchError, match=r"LC102.*takes too long.*time_s"):
             mirror.fetch(None)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < QUICK.time_s + 2
 
 
 CAPS = {

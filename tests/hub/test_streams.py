@@ -150,7 +150,7 @@ def test_who_does_not_read_is_dropped_and_holds_up_nobody(monkeypatch: pytest.Mo
             site.service.offer(NEW)  # more than the window of a stream: the write cannot end
             site.service.attest(b"signed", NEW)
             assert (await quick.hears()).statement == b"signed"
-            await site.until(lambda: any(s.writing_since for s in site.service._streams if s.host.have == OLD))
+            await site.until(lambda: [s.host.have for s in site.service._streams if s.writing_since] == [OLD])
             monkeypatch.setattr(Limits, "write_s", 0.0)
             site.service.tick()
             await site.until(lambda: site.service.streams == 1)  # its own side learns it when it reads

@@ -112,11 +112,13 @@ class SecretResolver:
         try:
             if not any(path.resolve().is_relative_to(folder.resolve()) for folder in allowed):
                 raise UnresolvedError(f"the file {path} leads out of its folder", "put the secret itself there, not a link")
-            text = _read(path)
+            text = _read(path).removesuffix("\n")
         except (OSError, ValueError, RuntimeError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
             raise UnresolvedError(f"the file {path} cannot be read: {why}", "mount it, readable for the process") from None
-        return SecretStr(text.removesuffix("\n"))
+        if not text:  # as a file is for a moment that somebody writes in place: no password, for some requests
+            raise UnresolvedError(f"the file {path} is empty", "write it beside, and rename it into place")
+        return SecretStr(text)
 
     def age_identities(self) -> tuple[SecretStr, ...]:
         """Give the keys in SOPS_AGE_KEY and in the file that SOPS_AGE_KEY_FILE names, one a line.

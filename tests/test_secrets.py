@@ -469,6 +469,9 @@ def test_a_rotated_file_is_taken_over_without_a_commit(repo: ConfigRepo, make: M
     eventually(lambda: any("token: the file" in note for note in live.status.drift), state=lambda: live.status)
     assert live.current.config.token == SecretStr(f"{PLAIN} ..2")
     assert live.status.condition is Condition.READY
+    (run / "token").write_text("\n")
+    eventually(lambda: any("token is empty" in note for note in live.status.drift), state=lambda: live.status)
+    assert live.current.config.token == SecretStr(f"{PLAIN} ..2")
     (run / "token").write_text(f"{PLAIN} 3")
     eventually(lambda: seen[-1] == f"{PLAIN} 3", state=lambda: live.status)
     eventually(lambda: live.status.drift == (), state=lambda: live.status)  # the note goes after the callbacks
@@ -479,8 +482,9 @@ def test_a_revision_refused_for_want_of_a_file_is_taken_when_the_file_comes(repo
     _ = live.current
     commit = repo.publish({PROD: f"token: !secret file:{tmp_path}/run/late\n"})
     eventually(lambda: live.status.condition is Condition.REFUSED)
-    (tmp_path / "late").write_text(PLAIN)
-    (tmp_path / "late").rename(tmp_path / "run/late")  # at once: an empty file is a secret, too
+    (tmp_path / "run/late").write_text("")  # as somebody begins to write it
+    eventually(lambda: "late is empty" in str(live.status.refusals), state=lambda: live.status)
+    (tmp_path / "run/late").write_text(PLAIN)
     assert live.wait_for(commit).config.token == SecretStr(PLAIN)
 
 

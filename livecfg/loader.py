@@ -277,8 +277,7 @@ class _Load(Generic[M]):
         if not fits:
             self.reading.back(mark)  # all are looked at, and faults met again
             return None
-        flags = {**flags, **fresh}
-        return Assembled(flags, Serving(flags), size_bytes)
+        return Assembled(flags := {**flags, **fresh}, Serving(flags), size_bytes)
 
     def _all_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled:
         flags: dict[str, CompiledFlag] = {}

@@ -358,7 +358,9 @@ class LiveConfig(Generic[M]):
             max_staleness_s=self._timing.max_staleness_s,
             strict_heartbeat=self._strict_heartbeat,
         )
-        follower: Follower[M] = Follower(make_link(set_up), self._timing, self._hooks, self._publish, str(self._source))
+        follower: Follower[M] = Follower(
+            lambda now: make_link(set_up, now), self._timing, self._hooks, self._publish, str(self._source)
+        )
         atexit.register(_stop_at_exit, weakref.ref(follower))
         return follower
 

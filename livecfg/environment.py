@@ -1,9 +1,9 @@
-"""What the client reads from the environment, once, at start; a constructor argument wins over each of them."""
+"""What the client reads from the environment, once, at start; a constructor argument wins over each of them but LIVECFG_REF."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ _SET = "LIVECFG_SET_"
 class Environment:
     """The `LIVECFG_*` variables: `overrides` by dotted key as YAML scalars, names of `killed` flags, `hold` a revision.
 
-    From `until` on (Unix seconds) those three count no more.
+    From `until` on (Unix seconds) those three and `ref` count no more.
     """
 
     home: Path
@@ -39,6 +39,12 @@ class Environment:
     overrides: Mapping[str, str] = field(default_factory=dict)
     killed: frozenset[str] = frozenset()
     until: float | None = None
+
+    def at(self, now: float) -> Environment:
+        """Give the environment as it is from `now` on: without local settings once their time is over."""
+        if self.until is None or now < self.until:
+            return self
+        return replace(self, overrides={}, killed=frozenset(), hold="", ref="", until=None)
 
     @property
     def visible(self) -> tuple[str, ...]:

@@ -44,10 +44,18 @@ _STREAMING_POLL_S = 300.0
 class Follower(Generic[M]):
     """Owns the thread and what it knows: the applied snapshot's times, the last error, refusals."""
 
-    def __init__(self, link: Link, timing: Timing, hooks: Hooks, publish: Callable[[Snapshot[M]], None], source: str) -> None:
+    def __init__(
+        self,
+        make_link: Callable[[float], Link],
+        timing: Timing,
+        hooks: Hooks,
+        publish: Callable[[Snapshot[M]], None],
+        source: str,
+    ) -> None:
         self.pid = os.getpid()
         self.boot = os.urandom(8).hex()
-        self._link = link
+        self._make_link = make_link
+        self._link = make_link(timing.clock())
         self._timing = timing
         self._hooks = hooks
         self._publish = publish
@@ -269,6 +277,8 @@ class Follower(Generic[M]):
             self._attempted.notify_all()
 
     def _round(self) -> None:
+        if self._timing.clock() >= self._link.ends_at:
+            self._relink()
         if self._reconciler is None:
             reconciler = self._link.open(self._wake.set)
             reconciler.inherit(self._snapshot)
@@ -283,6 +293,13 @@ class Follower(Generic[M]):
             self._link.elect()  # the end of the fetcher may be what woke this process
         self._refusals = self._reconciler.reconcile(self._timing.clock())[-MOST_FAULTS:]  # the newest
         self._checked()
+
+    def _relink(self) -> None:
+        """Follow the source's own ref from now on; what is served stays until that gives a revision."""
+        log.warning("the time of the local settings is over, LIVECFG_REF among them: following %s", self._source)
+        old, self._reconciler = self._link, None
+        self._link = self._make_link(self._timing.clock())
+        old.close()
 
     def _checked(self) -> None:
         """Keep when the source last answered: this process, or for one that does not fetch, the one that does."""

@@ -23,6 +23,8 @@ class Link(ABC):
     """Set where nothing may stay open: no watching, no stream."""
     poll_most_s = math.inf
     """How long the source may go without a look, whatever the application says."""
+    ends_at = math.inf
+    """When another link must take its place, in Unix seconds: it follows LIVECFG_REF, whose time is over then."""
 
     @property
     def notes(self) -> tuple[str, ...]:

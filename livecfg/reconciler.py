@@ -124,8 +124,9 @@ class Reconciler(Generic[M]):
         """The newest commits that set the path rules aside, as far as this process has seen them."""
 
     def inherit(self, snapshot: Snapshot[M] | None) -> None:
-        """Go on from a snapshot that this process already serves: the one a forked child inherited."""
-        self._snapshot = snapshot
+        """Go on from a snapshot that this process already serves; not from one of another ref, which has another history."""
+        if snapshot is not None and snapshot.revision.ref == self._trusted.ref:
+            self._snapshot = snapshot
 
     def resume(self) -> bool:
         """Serve the revision that was applied last, from the mirror alone; False when there is none to serve.

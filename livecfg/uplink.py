@@ -91,8 +91,9 @@ class SetUp(Generic[M]):
         )
 
 
-def make_link(set_up: SetUp[Any]) -> Link:
-    """Choose by the source; no I/O yet."""
+def make_link(set_up: SetUp[Any], now: float) -> Link:
+    """Choose by the source, and by the local settings that are in force; no I/O yet."""
+    set_up = replace(set_up, environment=set_up.environment.at(now))
     if isinstance(set_up.source, UnsafeNoVerification):
         return TreeLink(set_up, set_up.source)
     return MirrorLink(set_up, set_up.source)
@@ -152,7 +153,10 @@ class MirrorLink(Link):
 
     def __init__(self, set_up: SetUp[Any], source: GitSource) -> None:
         self._set_up = set_up
-        self._source = _followed(source, set_up.environment.ref)
+        environment = set_up.environment
+        self._source = _followed(source, environment.ref)
+        if environment.ref and environment.until is not None:
+            self.ends_at = environment.until
         self._mirror = Mirror(set_up.home, self._source)
         self._answered = self._mirror.folder / "answered"
         self._disk = WriteBack(self._mirror)
@@ -281,7 +285,7 @@ class MirrorLink(Link):
     def _connect_hub(self, root: TrustedRoot) -> None:
         if self._hub is not None or not self._set_up.hub or not self._mirror.is_fetcher or self.is_brief:
             return
-        from livecfg.hub.link import HubLink, Identity  # noqa: PLC0415 - grpc only in the host's fetcher, only with a hub
+        from livecfg.hub.link import HubLink, Identity  # noqa: PLC0415 - grpc only with a hub
 
         environment = self._set_up.environment
         self._hub = HubLink(

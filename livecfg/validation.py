@@ -64,10 +64,10 @@ def _refusal(model: type[BaseModel], value: Any, fault: ErrorDetails, locate: Lo
         name = str(loc[-1])
         near = difflib.get_close_matches(name, _field_names(_model_at(model, loc[:-1])), n=1, cutoff=0.6)
         advice = f"did you mean '{near[0]}'?" if near else "remove it, or add it to the model first"
-        path, at = locate(loc, True)  # noqa: FBT003
+        path, at = locate(loc, True)  # noqa: FBT003 - at the key
         message = f"{_dotted(loc)} is not a known key"
         return Refusal(Code.UNKNOWN_KEY, message, path=path, line=at.line, column=at.column, advice=advice)
-    path, at = locate(loc, False)  # noqa: FBT003
+    path, at = locate(loc, False)  # noqa: FBT003 - at the value
     if kind == "missing":
         message = f"{_dotted(loc)} is missing and has no default"
         advice = "add it to one of the layers"

@@ -116,8 +116,7 @@ def test_when_their_time_is_over_they_end_by_themselves(
     repo: ConfigRepo, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     held = repo.tip()
-    until = datetime.now(UTC) + timedelta(seconds=6)  # noqa: TID251 - the client reads the real clock
-    monkeypatch.setenv("LIVECFG_OVERRIDES_UNTIL", until.isoformat())
+    monkeypatch.setenv("LIVECFG_OVERRIDES_UNTIL", in_seconds(6))
     monkeypatch.setenv("LIVECFG_SET_number", "77")
     monkeypatch.setenv("LIVECFG_KILL", "new-cart")
     monkeypatch.setenv("LIVECFG_HOLD", held)
@@ -138,13 +137,66 @@ def test_when_their_time_is_over_they_end_by_themselves(
     assert "the time of the local settings is over: LIVECFG_SET_number, LIVECFG_KILL=new-cart, LIVECFG_HOLD=" in caplog.text
 
 
+@pytest.fixture
+def other(repo: ConfigRepo) -> str:
+    """A branch that is ahead of main, with a number of its own."""
+    repo.branch("other")
+    repo.switch("other")
+    for number in (70, 77):
+        repo.commit({BASE: f"number: {number}\n"})
+    repo.push("other")
+    repo.switch("main")
+    return "other"
+
+
+def in_seconds(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()  # noqa: TID251 - the client reads the real clock
+
+
+def test_another_ref_ends_with_their_time_too_and_the_main_one_is_followed(
+    repo: ConfigRepo, make: Make, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.setenv("LIVECFG_OVERRIDES_UNTIL", in_seconds(6))
+    monkeypatch.setenv("LIVECFG_REF", other)
+    live = make(poll_interval_s=300.0)
+    seen: list[tuple[int, int]] = []
+
+    @live.on_change()
+    def noted(old: Snapshot[Config], new: Snapshot[Config]) -> None:
+        seen.append((old.config.number, new.config.number))
+
+    assert live.current.config.number == 77
+    assert live.status.overrides == ("LIVECFG_REF=other",)
+    eventually(lambda: live.current.config.number == 1, state=lambda: live.status)  # although main has fewer commits
+    assert live.current.revision.ref == "main"
+    eventually(lambda: live.status.condition is Condition.READY, state=lambda: live.status)
+    assert (live.status.overrides, live.status.drift, seen) == ((), (), [(77, 1)])
+    assert live.wait_for(repo.publish({BASE: "number: 2\n"})).config.number == 2
+
+
+@pytest.mark.usefixtures("other")
+@pytest.mark.parametrize(
+    ("variable", "value"), [("REF", "other"), ("SET_number", "77"), ("KILL", "new-cart"), ("HOLD", "0" * 40)]
+)
+def test_what_is_over_at_the_start_counts_nowhere_and_gets_around_no_policy(
+    repo: ConfigRepo, make: Make, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    tip = repo.publish({POLICY: yaml.safe_dump(repo.policy(protected={"envs": ["prod"]}))})
+    monkeypatch.setenv("LIVECFG_OVERRIDES_UNTIL", in_seconds(-60))
+    monkeypatch.setenv(f"LIVECFG_{variable}", value)
+    for _ in range(2):  # the second time from what is remembered
+        live = make().start()
+        assert live.current.revision.commit == tip
+        assert (live.current.config.number, flag(live), live.status.overrides) == (1, True, ())
+        live.stop()
+
+
 def test_in_a_working_tree_their_time_ends_too(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "tree"
     (tree / "config").mkdir(parents=True)
     (tree / "livecfg.yaml").write_text("version: 1\nlayers: [config/base.yaml]\n")
     (tree / "config/base.yaml").write_text("number: 2\n")
-    until = datetime.now(UTC) + timedelta(seconds=3)  # noqa: TID251 - as above
-    monkeypatch.setenv("LIVECFG_OVERRIDES_UNTIL", until.isoformat())
+    monkeypatch.setenv("LIVECFG_OVERRIDES_UNTIL", in_seconds(3))
     monkeypatch.setenv("LIVECFG_SET_number", "77")
     live = make(source=UnsafeNoVerification(tree), trusted_root=None, poll_interval_s=300.0)
     assert live.current.config.number == 77

@@ -126,7 +126,7 @@ class HubLink:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        import grpc  # noqa: PLC0415 - 75 ms and 22 MiB, paid by the fetcher alone
+        import grpc  # noqa: PLC0415 - 75 ms and 22 MiB, only with a hub
 
         while not self._closed.is_set():
             try:

@@ -45,17 +45,12 @@ class Follower(Generic[M]):
     """Owns the thread and what it knows: the applied snapshot's times, the last error, refusals."""
 
     def __init__(
-        self,
-        make_link: Callable[[float], Link],
-        timing: Timing,
-        hooks: Hooks,
-        publish: Callable[[Snapshot[M]], None],
-        source: str,
+        self, link: Callable[[float], Link], timing: Timing, hooks: Hooks, publish: Callable[[Snapshot[M]], None], source: str
     ) -> None:
         self.pid = os.getpid()
         self.boot = os.urandom(8).hex()
-        self._make_link = make_link
-        self._link = make_link(timing.clock())
+        self._make_link = link
+        self._link = link(timing.clock())
         self._timing = timing
         self._hooks = hooks
         self._publish = publish
@@ -125,16 +120,13 @@ class Follower(Generic[M]):
                 self._wake.set()
             while self._snapshot is None and not self._stopped:
                 left = deadline - time.monotonic()
-                error = self._failed_since(tried)
+                error = self._error if self._attempts > tried else None
                 if error is not None and (left <= 0 or not self._retrying_may_help(error)):
                     raise error
                 if left <= 0:
                     nothing = FetchError(f"no revision within {timeout_s:g} s from {self._source}")
                     raise RefusedError(*self._refusals) if self._refusals else nothing
                 self._attempted.wait(left)
-
-    def _failed_since(self, tried: int) -> LivecfgError | None:
-        return self._error if self._attempts > tried else None
 
     def _retrying_may_help(self, error: LivecfgError) -> bool:
         """A refused connection may answer soon, and the host's fetcher may be at it; a refused revision will not change."""
@@ -213,8 +205,7 @@ class Follower(Generic[M]):
     def _condition(self) -> tuple[Condition, str]:
         if self._stopped:
             return Condition.STOPPED, "stopped"
-        preparing = self._preparing_since
-        slow = ""
+        preparing, slow = self._preparing_since, ""
         if preparing is not None and (ran := time.monotonic() - preparing) > self._timing.prepare_timeout_s:
             slow = f"prepare has run for {ran:.0f} s"
         if self._snapshot is None:
@@ -277,8 +268,10 @@ class Follower(Generic[M]):
             self._attempted.notify_all()
 
     def _round(self) -> None:
-        if self._timing.clock() >= self._link.ends_at:
-            self._relink()
+        if self._timing.clock() >= self._link.ends_at:  # what is served stays until the source's own ref gives a revision
+            log.warning("the time of the local settings is over, LIVECFG_REF among them: following %s", self._source)
+            self._link.close()
+            self._link, self._reconciler = self._make_link(self._timing.clock()), None
         if self._reconciler is None:
             reconciler = self._link.open(self._wake.set)
             reconciler.inherit(self._snapshot)
@@ -293,13 +286,6 @@ class Follower(Generic[M]):
             self._link.elect()  # the end of the fetcher may be what woke this process
         self._refusals = self._reconciler.reconcile(self._timing.clock())[-MOST_FAULTS:]  # the newest
         self._checked()
-
-    def _relink(self) -> None:
-        """Follow the source's own ref from now on; what is served stays until that gives a revision."""
-        log.warning("the time of the local settings is over, LIVECFG_REF among them: following %s", self._source)
-        old, self._reconciler = self._link, None
-        self._link = self._make_link(self._timing.clock())
-        old.close()
 
     def _checked(self) -> None:
         """Keep when the source last answered: this process, or for one that does not fetch, the one that does."""

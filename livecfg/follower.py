@@ -120,17 +120,18 @@ class Follower(Generic[M]):
                 self._wake.set()
             while self._snapshot is None and not self._stopped:
                 left = deadline - time.monotonic()
-                error = self._error if self._attempts > tried else None
-                if error is not None and (left <= 0 or not self._retrying_may_help(error)):
+                if error := self._final_error(tried, left):
                     raise error
                 if left <= 0:
                     nothing = FetchError(f"no revision within {timeout_s:g} s from {self._source}")
                     raise RefusedError(*self._refusals) if self._refusals else nothing
                 self._attempted.wait(left)
 
-    def _retrying_may_help(self, error: LivecfgError) -> bool:
+    def _final_error(self, tried: int, left_s: float) -> LivecfgError | None:
         """A refused connection may answer soon, and the host's fetcher may be at it; a refused revision will not change."""
-        return isinstance(error, FetchError) and (self._failures < 3 or not self._link.is_fetcher)
+        error = self._error if self._attempts > tried else None
+        may_help = isinstance(error, FetchError) and (self._failures < 3 or not self._link.is_fetcher)
+        return error if left_s <= 0 or not may_help else None
 
     def wait_for(self, commit: str, timeout_s: float) -> None:
         """Wait until `commit` or a descendant is applied.
@@ -171,13 +172,11 @@ class Follower(Generic[M]):
         """Say what is served and how it goes; never blocks."""
         condition, reason = self._condition()
         snapshot, reconciler = self._snapshot, self._reconciler
-        applied = snapshot.revision if snapshot is not None else None
-        desired = reconciler.desired if reconciler is not None else None
         return Status(
             condition=condition,
             reason=reason,
-            applied=applied,
-            desired=desired,
+            applied=snapshot.revision if snapshot is not None else None,
+            desired=reconciler.desired if reconciler is not None else None,
             applied_at=self._applied_at,
             checked_at=self._checked_at,
             refusals=self._refusals,

@@ -180,6 +180,8 @@ def sweep(base: Path) -> int:
     # State and reports are written by every process of the host: what is young may be a write under way.
     shared = [p for p in (*base.glob("state/incoming-*"), *base.glob("processes/incoming-*")) if _age_s(p) > _SHARED_AGE_S]
     lone = [p for p in base.glob("processes/*.alive") if not p.with_suffix(".json").exists()]
+    # A pack goes after its index, and comes before it.
+    lone += [p for p in base.glob("mirror.git/objects/pack/pack-*.pack") if not p.with_suffix(".idx").exists()]
     shared.extend(p for p in lone if _age_s(p) > _SHARED_AGE_S)
     for pattern in ours:
         shared.extend(base.glob(pattern))

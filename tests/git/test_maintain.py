@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from livecfg.errors import FetchError
 from livecfg.git import maintain
+from livecfg.git.lock import sweep
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource
 from livecfg.git.store import Store
@@ -49,6 +51,18 @@ def test_packing_loses_nothing_and_leaves_no_loose_object(repo: ConfigRepo, mirr
     mirror.objects.forget()
     for name in repo.git("rev-list", "HEAD").split():
         assert mirror.objects.read(name, "commit") == repo.raw(name)
+
+
+def test_a_pack_whose_removal_was_cut_short_is_taken_away_and_one_that_is_being_written_is_not(mirror: Mirror) -> None:
+    maintain.repack(mirror.folder / "mirror.git", grace_s=-1)
+    (kept,) = (mirror.folder / "mirror.git/objects/pack").glob("pack-*.pack")
+    halves = [kept.with_name(f"pack-{digit * 40}.pack") for digit in "12"]
+    for half in halves:
+        half.write_bytes(kept.read_bytes())
+    os.utime(halves[0], (time.time() - 3600, time.time() - 3600))
+    os.utime(kept, (time.time() - 3600, time.time() - 3600))
+    assert sweep(mirror.folder) == 1
+    assert sorted(kept.parent.glob("pack-*.pack")) == sorted([kept, halves[1]])
 
 
 def test_young_objects_stay_loose(mirror: Mirror) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -123,9 +124,14 @@ class Host:
         assert found["number"] == found["flag"] == self.numbers[found["commit"]], found
 
     def fsck(self) -> None:
-        """Where there is a repository, git finds no fault with it."""
-        if self.mirror is not None and (self.mirror / "mirror.git" / "HEAD").exists():
-            self.repo.fsck(self.mirror / "mirror.git")
+        """Where there is a repository, git finds no fault with it; a packing that outlived its process is waited for."""
+        if self.mirror is None or not (self.mirror / "mirror.git" / "HEAD").exists():
+            return
+        lock = self.mirror / "mirror.git" / "maintenance"
+        with ExitStack() as stack:
+            if lock.exists():
+                fcntl.flock(stack.enter_context(lock.open("rb")), fcntl.LOCK_EX)
+            self.repo.fsck(lock.parent)
 
     def check_store(self) -> None:
         """The hub's history can be read."""

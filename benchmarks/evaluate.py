@@ -28,12 +28,12 @@ from livecfg.flags.evaluate import Evaluation, Reason
 from livecfg.flags.flag import CompiledFlag, compile_flags
 from livecfg.flags.generate import code_of
 from livecfg.flags.targeting import Dialect
-from livecfg.snapshot import Serving, View
 from livecfg.testing import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from livecfg.snapshot import View
 
 LOOPS = 20_000
 WITH_PEERS = False
@@ -257,7 +257,7 @@ def sizes() -> list[Figure]:
 def _view_of(made: dict[str, CompiledFlag]) -> View[Any]:
     """Give a view of flags that no one document could hold."""
     view = snapshot(flags={"flags": {}}).view(CONTEXT)
-    view._serving = Serving(made)  # noqa: SLF001 - a document holds 1 MiB at most
+    view._serving = {key: flag.ready() for key, flag in made.items()}  # noqa: SLF001 - a document holds 1 MiB at most
     return view
 
 

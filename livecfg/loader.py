@@ -20,7 +20,7 @@ from livecfg.reading import Reading
 from livecfg.refusal import Code, Refusal, first_of
 from livecfg.scope import UnsafeTree
 from livecfg.secrets import resolve, secrets_in, withhold
-from livecfg.snapshot import Arm, Serving, Snapshot
+from livecfg.snapshot import Arm, Snapshot
 from livecfg.sops import decrypt, is_encrypted
 from livecfg.trust.policy import protected_of
 from livecfg.trust.tree import lookup
@@ -277,7 +277,7 @@ class _Load(Generic[M]):
         if not fits:
             self.reading.back(mark)  # all are looked at, and faults met again
             return None
-        return Assembled(flags := {**flags, **fresh}, Serving(flags), size_bytes)
+        return Assembled({**flags, **fresh}, {}, size_bytes)
 
     def _all_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled:
         flags: dict[str, CompiledFlag] = {}
@@ -290,7 +290,7 @@ class _Load(Generic[M]):
                     self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
                 flags[key], owner[key] = flag, path
         size_bytes = sum(made.size_bytes for made in self.parts.flags.values())
-        return Assembled(flags, Serving(flags), size_bytes)
+        return Assembled(flags, {}, size_bytes)
 
     def _undeclared(self, flags: Mapping[str, CompiledFlag]) -> list[Refusal]:
         """Faults of the flags that the application's code declares: missing, or of another type."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from livecfg.flags.split import CompiledSplit
     from livecfg.layers import Manifest, Merged
     from livecfg.revision import Objects
-    from livecfg.snapshot import Arm, Serving
+    from livecfg.snapshot import Arm
     from livecfg.trust.verify import AuthorisedCommit
 
 
@@ -47,10 +47,10 @@ class Listing(NamedTuple):
 
 
 class Assembled(NamedTuple):
-    """The flags of all files by key, as they are without experiments and local settings; and what serves each of them."""
+    """The flags of all files by key, without experiments and local settings; and what serves those that were asked for."""
 
     flags: Mapping[str, CompiledFlag]
-    serving: Serving
+    serving: dict[str, Callable[[Mapping[str, Any], Any], Any]]
     size_bytes: int
     """Of the files."""
 

@@ -101,7 +101,9 @@ class View(Generic[M_co]):
         """
         try:
             serve = self._serving[key]
-        except (TypeError, RecursionError):  # a key that cannot be hashed, a full stack
+        except KeyError:
+            serve = self.snapshot.serve_of(key)
+        except TypeError:  # it cannot be hashed
             return default
         return serve(self.context, default)  # type: ignore[no-any-return]  # compiled per flag: gives default's type
 
@@ -142,25 +144,6 @@ class View(Generic[M_co]):
 
     def __repr__(self) -> str:
         return f"View({self.snapshot.revision})"
-
-
-class Serving(dict[str, "_Serve"]):
-    """What serves each flag, by its key: looked up among `flags`, and made ready, when it is first asked for."""
-
-    __slots__ = ("_flags",)
-
-    def __init__(self, flags: Mapping[str, CompiledFlag]) -> None:
-        self._flags = flags
-
-    def __missing__(self, key: str) -> _Serve:
-        flag = self._flags.get(key)
-        if flag is None:
-            return _absent
-        try:
-            serve = self[flag.key] = flag.ready()  # not by what was asked with: that may be anything that equals it
-        except (RecursionError, MemoryError):  # the caller's stack is nearly full: what the flag does about it
-            return flag.serve
-        return serve
 
 
 def _absent(_: Mapping[str, Any], default: Any) -> Any:
@@ -215,7 +198,7 @@ class Snapshot(Generic[M_co]):
         arms: Mapping[str, Mapping[str, Arm[Any]]],
         recorder: Recorder,
         explainer: Callable[[str], Origin],
-        serving: Serving | None = None,
+        serving: dict[str, _Serve] | None = None,
         parts: Any = None,
     ) -> None:
         self.revision = revision
@@ -223,8 +206,8 @@ class Snapshot(Generic[M_co]):
         self.config = config
         self.files = files
         self.flags = flags
-        self.serving = serving if serving is not None else Serving(flags)
-        """Given where it is at hand, which says that no flag is under an experiment."""
+        self.serving: dict[str, _Serve] = serving if serving is not None else {}
+        """What serves the flags that were asked for; given where it is at hand, which says that none is under an experiment."""
         self.asked: Mapping[str, CompiledFlag | _Watched] = flags
         self.measured: dict[str, tuple[Assignment, ...]] = {}
         """By metric: the experiments that name it."""
@@ -249,6 +232,17 @@ class Snapshot(Generic[M_co]):
         if watched:
             self.serving.update((key, flag.serve) for key, flag in watched.items())
             self.asked = {**self.flags, **watched}
+
+    def serve_of(self, key: str) -> _Serve:
+        """Give what serves a flag, made ready when it is first asked for; kept by its own key: `key` may be anything equal."""
+        flag = self.flags.get(key)
+        if flag is None:
+            return _absent
+        try:
+            serve = self.serving[flag.key] = flag.ready()
+        except (RecursionError, MemoryError):  # the caller's stack is nearly full: what the flag does about it
+            return flag.serve
+        return serve
 
     def view(self, context: Mapping[str, Any]) -> View[M_co]:
         """Make the view of one unit; `context` holds its attributes, its key under `targetingKey`."""

@@ -171,7 +171,7 @@ def test_measure_counts_the_exceptions_of_the_units_arm() -> None:
 
 def test_a_plain_flag_is_served_by_its_own_code_and_only_by_it() -> None:
     made = loaded()
-    assert made.serving["plain"] is made.flags["plain"].ready()
+    assert made.serve_of("plain") is made.serving["plain"] is made.flags["plain"].ready()
     assert made.asked["plain"] is made.flags["plain"]
     assert snapshot(flags={"flags": {"plain": BOOLEAN}}).asked["plain"].evaluate.__self__.key == "plain"  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Serving: the table of a snapshot that makes a flag ready when it is first asked for."""
+"""The table of a snapshot: a flag is made ready when it is first asked for."""
 
 from __future__ import annotations
 

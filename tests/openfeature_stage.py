@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openfeature import api
@@ -22,6 +21,8 @@ from tests.e2e.support import eventually
 from tests.simulator import ConfigRepo
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from openfeature.client import OpenFeatureClient
     from openfeature.track import TrackingEventDetails
 
@@ -143,7 +144,7 @@ class Stage:
             api.set_provider(self.waiting, provider)
             return api.get_client(provider)
         made = {
-            "error": lambda: self.following(Path("/"), start_timeout_s=0.1),
+            "error": lambda: self.following(self.root / "nowhere", start_timeout_s=0.1),
             "fatal": lambda: LiveConfig(Config, source=UnsafeNoVerification(self.root), service="not a name"),
             "stale": lambda: self.following(self.root, max_staleness_s=-1.0),
         }[provider]()

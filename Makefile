@@ -1,4 +1,5 @@
 # Every target sets up what it needs in .venv from requirements.lock; only python3, pip and git must be there.
+PYTHON ?= python3
 PY := .venv/bin/python
 MINUTES ?= 60
 INPUTS ?= 1000000
@@ -11,10 +12,10 @@ export PYTHONDONTWRITEBYTECODE :=
 help:              ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-venv: .venv/ready  ## The reproducible environment
+venv: .venv/ready  ## The reproducible environment, of PYTHON=python3
 
 .venv/ready: requirements.lock pyproject.toml
-	@test -x $(PY) || python3 -m venv .venv
+	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@echo "installing the locked environment into .venv (once)"
 	@$(PY) -m pip install -q --no-deps --require-hashes -r requirements.lock
 	@$(PY) -m pip install -q --no-deps --no-build-isolation -e .

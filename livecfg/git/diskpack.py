@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _MAGIC = b"\xfftOc\x00\x00\x00\x02"
 _TABLE = 8 + 1024
-_HEAD_BYTES = 64
+_FIRST_BYTES = 4096
+"""What one call reads of an entry: most are whole in it, and another call costs more than the bytes."""
 _DEPTH_MOST = 4096
 _BASES_BYTES = 4 * 1024 * 1024
 
@@ -135,7 +136,7 @@ class DiskPack:
 
     def _entry(self, offset: int) -> tuple[int, int | bytes, bytes]:
         """(type, base offset or raw base id, inflated bytes) of one entry."""
-        head = self._from_pack(offset, _HEAD_BYTES)
+        head = self._from_pack(offset, _FIRST_BYTES)
         try:
             kind, size, at = entry_header(head, 0)
             base: int | bytes = -1
@@ -153,20 +154,21 @@ class DiskPack:
             raise DamagedPackError("the pack ends inside an entry") from error
         if size > self._object_bytes:
             raise DamagedPackError("an object is bigger than allowed")
-        return kind, base, self._inflated(offset + at, size)
+        return kind, base, self._inflated(offset + len(head), size, head[at:])
 
-    def _inflated(self, offset: int, size: int) -> bytes:
+    def _inflated(self, offset: int, size: int, chunk: bytes) -> bytes:
+        """Inflate an object whose compressed bytes are `chunk` and what stands in the pack from `offset` on."""
         stream, parts, got = zlib.decompressobj(), list[bytes](), 0
         step = size + (size >> 10) + 64
-        while not stream.eof:
-            chunk = self._from_pack(offset, step)
+        while True:
             if not chunk:
                 raise DamagedPackError("the pack ends inside an object")
             parts.append(stream.decompress(chunk, size - got + 1))
             got += len(parts[-1])
-            if got > size:
+            if stream.eof or got > size:
                 break
-            offset += len(chunk) - len(stream.unused_data) - len(stream.unconsumed_tail)
+            chunk = self._from_pack(offset, step)
+            offset += len(chunk)
         if got != size:
             raise DamagedPackError("an object has another size than it declares")
         return b"".join(parts)

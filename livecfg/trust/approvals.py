@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from livecfg.revision import Commit, Objects
     from livecfg.trust.allowed_signers import Signer
+    from livecfg.trust.tree import Change
 
 ADOPT, APPROVE, BIND = "Livecfg-Adopt", "Livecfg-Approve", "Livecfg-Ref"
 BROKEN = Entry("", "")
@@ -114,10 +115,19 @@ class Trees:
             return None
         at = (tree, path)
         if at not in self._entries:
-            if len(self._entries) >= MAX_KEPT:
-                self._entries.clear()
-            self._entries[at] = self._look_up(tree, path)
+            self._keep(at, self._look_up(tree, path))
         return self._entries[at]
+
+    def know_change(self, path: str, before: str | None, after: str, change: Change) -> None:
+        """Take note of what `diff` found of a path in two trees. Where it found no file there may be a folder."""
+        for tree, entry in zip((before, after), change, strict=True):
+            if tree and entry is not None:
+                self._keep((tree, path), entry)
+
+    def _keep(self, at: tuple[str, str], entry: Entry | None) -> None:
+        if len(self._entries) >= MAX_KEPT:
+            self._entries.clear()
+        self._entries[at] = entry
 
     def _look_up(self, tree: str, path: str) -> Entry | None:
         """Look into the folder that holds a path: the same one, mostly, as for the path before."""

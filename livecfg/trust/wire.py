@@ -35,7 +35,12 @@ class Reader:
 
     def string(self) -> bytes:
         """Give a length-prefixed string."""
-        return self.take(self.number())
+        start = self.at + 4
+        end = start + int.from_bytes(self.data[self.at : start])
+        if end > len(self.data):
+            raise SignatureError("truncated")
+        self.at = end
+        return self.data[start:end]
 
     def strings(self) -> list[bytes]:
         """Give all strings up to the end."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livecfg.trust.rawtree import RawTree
+from livecfg.trust.rawtree import RawTree, _common_beginning, _common_end
 from livecfg.trust.tree import MAX_DEPTH, Change, Entry, KeptTrees, SplitObjects, TreeFaultError, check, diff, lookup
 
 if TYPE_CHECKING:
@@ -146,6 +146,21 @@ def test_a_tree_that_follows_another_is_what_it_is_by_itself(pair: tuple[int, by
         texts = [name.decode("utf-8", "surrogateescape") for name in NAMES + ODD]
         assert all(tree.get(name) == dict(wanted).get(name) for name in texts)
         assert not tree.is_canonical or all(tree._scanned(name) == tree._halved(name) for name in NAMES + ODD)
+        assert isinstance(before, str) or before.beside(tree) == before.beside(RawTree.split(new, id_bytes))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=3), st.binary(max_size=3), st.integers(0, 60))
+def test_what_two_trees_have_in_common_is_what_a_look_at_each_byte_finds(
+    start: bytes, end: bytes, old: bytes, new: bytes, times: int
+) -> None:
+    one, other = start * times + old + end * times, start * times + new + end * times
+    pairs = list(zip(one, other, strict=False))
+    same = next((at for at, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    assert _common_beginning(one, other) == same
+    for most in (0, len(pairs) - same, len(pairs)):
+        back = list(zip(one[::-1], other[::-1], strict=False))[:most]
+        assert _common_end(one, other, most) == next((at for at, (a, b) in enumerate(back) if a != b), most)
 
 
 @settings(max_examples=200, deadline=None)

@@ -98,6 +98,12 @@ def confused_rsa() -> bytes:
     return armor(key.blob, b"git", b"sha512", raw)
 
 
+def cut_off() -> bytes:
+    """A signature that ends within its version."""
+    whole = base64.b64encode(b"SSHSIG\0\0")
+    return b"-----BEGIN SSH SIGNATURE-----\n" + whole + b"\n-----END SSH SIGNATURE-----\n"
+
+
 def huge() -> bytes:
     return SoftCertificate(KEY, CA, extensions=((b"x", b"x" * 20_000),)).sign(PAYLOAD)
 
@@ -144,7 +150,8 @@ CHECKS = [
     ),
     Removed(wire, "raw[0] & 0x80 or ", "", valid_file(listed(string(b"ssh-rsa") + mpint(3) + string(b"\xff" * 256)))),
     Removed(wire, "(raw[0] == 0 and (len(raw) == 1 or not raw[1] & 0x80))", "False", partial(accepted, "ecdsa256 padded r")),
-    Removed(wire, "if self.at + count > len(self.data):", "if False:", pinned(string(b"verify-required") + b"\0\0\0\5")),
+    Removed(wire, "if end > len(self.data):", "if False:", pinned(string(b"verify-required") + b"\0\0\0\5")),
+    Removed(wire, "if self.at + count > len(self.data):", "if False:", case(OWN, cut_off())),
     Removed(wire, "if self.at != len(self.data):", "if False:", partial(accepted, "ed25519 signature tail")),
     Removed(
         keys,

@@ -25,9 +25,11 @@ from benchmarks.constants import Constants, constants_of
 from benchmarks.figures import Figure, interleaved_ns, ratio, show
 from livecfg.document import Document, DocumentLimits, read
 from livecfg.flags.evaluate import Evaluation, Reason
+from livecfg.flags.file import FlagFile, read_flags
 from livecfg.flags.flag import CompiledFlag, compile_flags
 from livecfg.flags.generate import code_of
 from livecfg.flags.targeting import Dialect
+from livecfg.flags.templates import Templates
 from livecfg.testing import snapshot
 
 if TYPE_CHECKING:
@@ -296,28 +298,33 @@ def _per_second(ask: Callable[[str], Any], keys: tuple[str, ...], count: int, ro
 
 
 def loads() -> list[Figure]:
-    """Measure a load of 1,000 flags from plain data, and of the same with one of them changed; peers load all again.
+    """Measure a load of 1,000 flags, and of the same with one of them changed; peers load all again.
 
-    The first load of a process also compiles the code of each shape of rule.
+    "parsed" is after the parser, which a document in YAML or one without a known version before it needs for all of its flags;
+    "from JSON" is from the bytes on. The first load of a process also compiles the code of each shape of rule.
 
     LaunchDarkly is left out: its file source starts threads, and takes seconds for it.
     """
     flags = many(1_000)
     document, edited = _two(flags)
-    large, edited_large = _two(many(10_000))
-    made, made_large = _compile(document), _compile(large)
+    large = many(10_000)
+    made, text, text_large = _compile(document), _bytes(flags), _bytes(large)
+    file, file_large = _read(text), _read(text_large)
+    new, new_large = (_bytes(f | {"W2-1": BOOLEAN}) for f in (flags, large))
 
     def first() -> None:
         code_of.cache_clear()
         _compile(document)
 
     calls: dict[str, Callable[[], object]] = {
-        "load 1,000, first of a process": first,
-        "load 1,000": lambda: _compile(document),
+        "load 1,000, parsed, first of a process": first,
+        "load 1,000, parsed": lambda: _compile(document),
+        "load 1,000, from JSON": lambda: _read(text),
         "the first call of each of 1,000": lambda: [flag.ready() for flag in made.values()],
-        "reload, 1 of 1,000 changed, the first after a load": lambda: _compile(edited, made),
-        "reload, 1 of 1,000 changed": lambda: _compile(edited, made),
-        "reload, 1 of 10,000 changed": lambda: _compile(edited_large, made_large),
+        "reload, 1 of 1,000 changed, parsed, the first": lambda: _compile(edited, made),
+        "reload, 1 of 1,000 changed, parsed": lambda: _compile(edited, made),
+        "reload, 1 of 1,000 changed, from JSON": lambda: _read(new, file),
+        "reload, 1 of 10,000 changed, from JSON": lambda: _read(new_large, file_large),
     }
     if WITH_PEERS:
         calls |= {
@@ -332,6 +339,15 @@ def loads() -> list[Figure]:
             call()
             taken[name].append((time.process_time_ns() - started) / 1e6)
     return [Figure(name, sorted(values)[3], "ms") for name, values in taken.items()]
+
+
+def _bytes(flags: dict[str, Any]) -> bytes:
+    return json.dumps({"flags": flags}).encode()
+
+
+def _read(data: bytes, before: FlagFile | None = None) -> FlagFile:
+    limits = DocumentLimits(size_bytes=1 << 23, nodes=1 << 20)
+    return read_flags(data, "flags.json", limits, Dialect("v2", "strict", {}, {}, _clock), before, Templates())
 
 
 def _two(flags: dict[str, Any]) -> tuple[Document, Document]:

@@ -90,6 +90,18 @@ def read(data: bytes, path: str, limits: DocumentLimits = LIMITS, tags: frozense
         RefusedError: one Refusal with line and column: the first fault found.
 
     """
+    text = decoded(data, path, limits)
+    value = _read_json(text, path, limits) if path.endswith(".json") else _read_yaml(text, path, limits, tags)
+    return Document(path, data, value)
+
+
+def decoded(data: bytes, path: str, limits: DocumentLimits) -> str:
+    """Give the text of a document that is not too large.
+
+    Raises:
+        RefusedError: it is, or is not UTF-8, or begins with a byte order mark.
+
+    """
     if len(data) > limits.size_bytes:
         raise _fault(Code.DOCUMENT_LIMIT, path, Position(1, 1), f"{len(data):,} bytes; at most {limits.size_bytes:,} are read")
     try:
@@ -100,8 +112,7 @@ def read(data: bytes, path: str, limits: DocumentLimits = LIMITS, tags: frozense
         raise _fault(Code.SYNTAX, path, Position(line, column), f"not UTF-8 (byte 0x{data[error.start]:02x})") from None
     if text.startswith("\ufeff"):
         raise _fault(Code.SYNTAX, path, Position(1, 1), "starts with a byte order mark", "save it as UTF-8 without one")
-    value = _read_json(text, path, limits) if path.endswith(".json") else _read_yaml(text, path, limits, tags)
-    return Document(path, data, value)
+    return text
 
 
 def _fault(code: Code, path: str, at: Position, message: str, advice: str = "") -> RefusedError:
@@ -111,7 +122,7 @@ def _fault(code: Code, path: str, at: Position, message: str, advice: str = "") 
 # --- JSON -------------------------------------------------------------------------------------------------------------------
 
 
-class _JsonFaultError(Exception):
+class JsonFaultError(Exception):
     """A fault met inside a hook of the JSON parser, which does not say where it is; the second pass finds out."""
 
     def __init__(self, code: Code, message: str) -> None:
@@ -120,33 +131,59 @@ class _JsonFaultError(Exception):
 
 
 def _read_json(text: str, path: str, limits: DocumentLimits) -> Any:
-    _bound_json(text, path, limits)
+    bound_json(text, path, limits)
     try:
-        value = _parse_json(text, path, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_json_int)
-    except _JsonFaultError as error:
-        _parse_json(text, path, parse_int=str)  # the place is looked for in well-formed JSON only
+        value = _parse_json(text, path, JSON)
+    except JsonFaultError as error:
+        _parse_json(text, path, json.JSONDecoder(parse_int=str))  # the place is looked for in well-formed JSON only
         at = next(_json_faults(text), Position(1, 1))
         raise _fault(error.code, path, at, str(error)) from None
     if "\\u" in text:
-        _no_surrogates(value, path)
+        no_surrogates(value, path)
     return value
 
 
-def _parse_json(text: str, path: str, **hooks: Any) -> Any:
+def _parse_json(text: str, path: str, decoder: json.JSONDecoder) -> Any:
     try:
-        return json.loads(text, **hooks)
+        return decoder.decode(text)
     except json.JSONDecodeError as error:
         raise _fault(Code.SYNTAX, path, Position(error.lineno, error.colno), f"not JSON: {error.msg}") from None
 
 
-def _bound_json(text: str, path: str, limits: DocumentLimits) -> None:
-    """Refuse deep or wide JSON before the parser, which recurses, sees it."""
-    if text.count(",") + text.count("[") + text.count("{") > limits.nodes:
+def bound_json(text: str, path: str, limits: DocumentLimits) -> None:
+    """Refuse deep or wide JSON before the parser, which recurses, sees it.
+
+    Raises:
+        RefusedError: it is.
+
+    """
+    if most_values(text) > limits.nodes:
         raise _fault(Code.DOCUMENT_LIMIT, path, Position(1, 1), f"more than {limits.nodes:,} values")
-    if text.count("[") + text.count("{") <= limits.depth:
+    if text.count("[") + text.count("{") <= limits.depth or is_shallow(text, limits.depth):
         return
     if max(accumulate(map(_STEP.__getitem__, _NO_BRACKETS.sub("", text))), default=0) > limits.depth:
         raise _fault(Code.DOCUMENT_LIMIT, path, _too_deep(text, limits.depth), f"nested deeper than {limits.depth} levels")
+
+
+def most_values(text: str) -> int:
+    """How many values a JSON text holds at most."""
+    return text.count(",") + text.count("[") + text.count("{")
+
+
+def is_shallow(text: str, most: int) -> bool:
+    """Tell whether well-formed JSON, or a part of it that ends no string, nests at most so deep; False: look more closely.
+
+    All but quotes and brackets is dropped, then what lies in quotes; each pass over the brackets takes the innermost pairs away.
+    """
+    data = text.encode()
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(data.translate(_AS_BRACES, _NOT_STRUCTURE).split(b'"')[::2])
+    for _ in range(most):
+        if not brackets:
+            break
+        brackets = brackets.replace(b"{}", b"")
+    return not brackets
 
 
 def _too_deep(text: str, most: int) -> Position:
@@ -163,6 +200,7 @@ _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
 _NO_BRACKETS = re.compile(rf'{_STRING}|[^\[\]{{}}"]++', re.DOTALL)
 _BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+_AS_BRACES, _NOT_STRUCTURE = bytes.maketrans(b"[]", b"{}"), bytes(set(range(256)) - set(b'"[]{}'))
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
 _INT64 = range(-(1 << 63), 1 << 64)
 
@@ -172,25 +210,35 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         key = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]  # add() gives None: falsy
-        raise _JsonFaultError(Code.DUPLICATE_KEY, f"the key {key!r} stands twice")
+        raise JsonFaultError(Code.DUPLICATE_KEY, f"the key {key!r} stands twice")
     return result
 
 
 def _no_constant(name: str) -> Any:
-    raise _JsonFaultError(Code.SYNTAX, f"{name} is not JSON")
+    raise JsonFaultError(Code.SYNTAX, f"{name} is not JSON")
 
 
 def _json_int(text: str) -> int:
     if len(text) > 20 or int(text) not in _INT64:
-        raise _JsonFaultError(Code.DOCUMENT_LIMIT, "an integer beyond 64 bits")
+        raise JsonFaultError(Code.DOCUMENT_LIMIT, "an integer beyond 64 bits")
     return int(text)
 
 
-def _no_surrogates(value: Any, path: str) -> None:
+def no_surrogates(value: Any, path: str) -> None:
+    """Refuse half a surrogate pair, which only an escape can bring in.
+
+    Raises:
+        RefusedError: there is one.
+
+    """
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise _fault(Code.SYNTAX, path, Position(1, 1), "a string holds half of a surrogate pair") from None
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_json_int)
+"""Reads well-formed JSON strictly; raises JsonFaultError for what else is wrong with it."""
 
 
 def _json_faults(text: str) -> Iterator[Position]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from livecfg.document import Document, Loc, Position, read
 from livecfg.errors import RefusedError
 from livecfg.layers import TAGS, Manifest, merge
-from livecfg.parts import Assembled, Parts, explainer
+from livecfg.parts import Parts, explainer
 from livecfg.reading import Reading
 from livecfg.refusal import Code, Refusal, first_of
 from livecfg.scope import UnsafeTree
@@ -27,19 +27,11 @@ from livecfg.trust.tree import lookup
 from livecfg.validation import validate, validate_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from livecfg.flags.flag import CompiledFlag
-    from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
-    from livecfg.flags.targeting import Dialect
     from livecfg.layers import Merged
-    from livecfg.parts import Made
     from livecfg.revision import Objects
     from livecfg.scope import Scope
     from livecfg.trust.verify import VerifiedCommit
-
-    _Flags = dict[str, Made[dict[str, CompiledFlag]]]
 
 MANIFEST_PATH = "livecfg.yaml"
 M = TypeVar("M", bound=BaseModel)
@@ -79,14 +71,16 @@ class _Load(Generic[M]):
         self.old: Parts | None = before.parts if before is not None else None
 
     def run(self) -> Snapshot[M]:
+        from livecfg.flagfiles import FlagFiles  # noqa: PLC0415 - keeps `import livecfg` light
+
         self.parts = Parts(self._manifest(), secrets_generation=self.scope.secrets.generation)
         limits = self.scope.limits.lowered_by(self.manifest.limits)
         self.reading = Reading(self.objects, self.tree, self.scope.process, limits, self.parts, self.old)
         self.faults = self.reading.faults
         self._check_local()
         config = self._config()
-        self.segments = self._segments()
-        flags = self._flags()
+        self.flag_files = FlagFiles(self.reading, self.objects, self.scope, self.parts, self.old)
+        flags = self.flag_files.flags()
         splits, arms = self._splits()
         files = self._files()
         if self.faults or config is None:
@@ -200,142 +194,11 @@ class _Load(Generic[M]):
 
     # --- flags, splits, files -----------------------------------------------------------------------------------------
 
-    def _segments(self) -> dict[str, Segment]:
-        """The segments of this process, by the name that a rule refers to them with."""
-        if not self.manifest.segments:
-            return {}
-        from livecfg.flags.segment import ENDING, PREFIX, read_segment  # noqa: PLC0415 - keeps `import livecfg` light
-
-        most = self.scope.limits.lowered_by(self.manifest.limits).segment_bytes
-        old = self.old.segments if self.old is not None else {}
-        segments: dict[str, Segment] = {}
-        owner: dict[str, str] = {}
-        for path, blob in self.reading.documents(self.manifest.segments, (ENDING,)):
-            made = self.reading.made(path, blob, old, self.parts.segments, lambda d, p=path, b=blob: read_segment(d, p, b, most))  # type: ignore[misc]  # bound now
-            if made is None:
-                continue
-            if PREFIX + made.name in segments:
-                message = f"the segment {made.name!r} stands in {owner[made.name]} too"
-                self.faults.append(Refusal(Code.SEGMENT_INVALID, message, path=path, advice="rename one of them"))
-            segments[PREFIX + made.name], owner[made.name] = made, path
-        return segments
-
-    def _with_same_segments(self, old: dict[str, Made[V]], dialects: Callable[[V], Sequence[Dialect]]) -> dict[str, Made[V]]:
-        """Leave out what was made with a segment that is another now."""
-        if self.old is None or self.old.segments == self.parts.segments:
-            return old
-        from livecfg.flags.segment import Segment  # noqa: PLC0415 - keeps `import livecfg` light
-
-        def same(dialect: Dialect) -> bool:
-            return all(self.segments.get(n) == s for n, s in dialect.evaluators.items() if isinstance(s, Segment))
-
-        return {path: known for path, known in old.items() if all(map(same, dialects(known.product)))}
-
-    def _flags(self) -> Mapping[str, CompiledFlag]:
-        from livecfg.flags.flag import compile_flags, disabled  # noqa: PLC0415 - keeps `import livecfg` light
-        from livecfg.flags.targeting import Dialect  # noqa: PLC0415 - as above
-        from livecfg.flags.templates import Templates  # noqa: PLC0415 - as above
-
-        manifest, static = self.manifest, self.scope.process.attributes
-        dialect = Dialect(manifest.fractional, manifest.gate, static, self.segments, self.scope.clock)
-        old = self.old.flags if self.old is not None and self.old.manifest[0] == self.parts.manifest[0] else {}
-        same = self._with_same_segments(old, lambda made: [flag.dialect for flag in made.values()])
-        templates = Templates()
-
-        def compile_(document: Document) -> dict[str, CompiledFlag]:
-            before = old.get(document.path)
-            return compile_flags(document, dialect, before[1] if before is not None else None, templates)
-
-        made = self._changed_flags(same, compile_) or self._all_flags({**same, **self.parts.flags}, compile_)
-        self.parts.assembled = made
-        flags = self._under_experiments(made.flags)
-        self.faults += self._undeclared(flags)
-        off = {key: disabled(flags[key]) for key in self.scope.killed & flags.keys()}
-        return {**flags, **off} if off else flags
-
-    def _changed_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled | None:
-        """The flags of the load before, with those of the changed files; None when files or keys came or went, or on a fault."""
-        if self.old is None or self.old.assembled is None or old is not self.old.flags:
-            return None
-        changed = self.reading.changed(self.manifest.flags)
-        if changed is None:
-            return None
-        mark = self.reading.mark()
-        flags, _, size_bytes = self.old.assembled
-        size_bytes -= sum(old[path].size_bytes for path, _ in changed)
-        fits = self.reading.spend("", size_bytes, len(old) - len(changed))
-        if fits and not changed:
-            self.parts.flags = old
-            return self.old.assembled
-        self.parts.flags = dict(old)
-        fresh: dict[str, CompiledFlag] = {}
-        for path, blob in changed:
-            made: dict[str, CompiledFlag] = self.reading.product(path, blob, old, self.parts.flags, compile_) or {}
-            fits = fits and made.keys() == old[path].product.keys()
-            size_bytes += self.parts.flags[path].size_bytes
-            fresh |= made
-        if not fits:
-            self.reading.back(mark)  # all are looked at, and faults met again
-            return None
-        return Assembled({**flags, **fresh}, {}, size_bytes)
-
-    def _all_flags(self, old: _Flags, compile_: Callable[[Document], dict[str, CompiledFlag]]) -> Assembled:
-        flags: dict[str, CompiledFlag] = {}
-        owner: dict[str, str] = {}
-        for path, blob in self.reading.documents(self.manifest.flags):
-            for key, flag in (self.reading.product(path, blob, old, self.parts.flags, compile_) or {}).items():
-                if key in flags:
-                    advice = "keep it in one of them"
-                    message = f"the flag {key!r} stands in {owner[key]} too"
-                    self.faults.append(Refusal(Code.FLAG_REFERENCE, message, path=path, advice=advice))
-                flags[key], owner[key] = flag, path
-        size_bytes = sum(made.size_bytes for made in self.parts.flags.values())
-        return Assembled(flags, {}, size_bytes)
-
-    def _undeclared(self, flags: Mapping[str, CompiledFlag]) -> list[Refusal]:
-        """Faults of the flags that the application's code declares: missing, or of another type."""
-        faults = []
-        for key, default in sorted(self.scope.flags.items()):
-            flag = flags.get(key)
-            if flag is None:
-                message = f"the application declares the flag {key!r}, which is in no file"
-                faults.append(Refusal(Code.FLAG_REFERENCE, message, advice="add it under flags/, or remove the declaration"))
-                continue
-            wrong = next((name for name, value in flag.variants.items() if not _fits(default, value)), None)
-            if wrong is not None:
-                path, blob = next((path, blob) for path, (blob, made, _) in self.parts.flags.items() if key in made)
-                document = read(self.objects.read(blob, "blob"), path)
-                message = f"the application declares the flag {key!r} as {type(default).__name__}; this variant is none"
-                advice = "change the variant or the declaration"
-                faults.append(
-                    document.refusal(Code.FLAG_REFERENCE, (*flag.definition.loc, "variants", wrong), message, advice=advice)
-                )
-        return faults
-
-    def _under_experiments(self, flags: Mapping[str, CompiledFlag]) -> Mapping[str, CompiledFlag]:
-        """Apply the experiments of this process to the flags they name."""
-        if not self.manifest.experiments:
-            return flags
-        from livecfg.flags.experiment import apply_experiments  # noqa: PLC0415 - keeps `import livecfg` light
-
-        old = self.old.experiments if self.old is not None else {}
-        paths = self.reading.documents(self.manifest.experiments)
-        made = [self.reading.product(path, blob, old, self.parts.experiments, _whole) for path, blob in paths]
-        documents = [d for d in made if d is not None]
-        if self.faults or not documents:
-            return flags
-        try:
-            static = self.scope.process.attributes
-            return apply_experiments(documents, flags, static=static, clock=self.scope.clock, segments=self.segments)
-        except RefusedError as error:
-            self.faults += error.refusals
-            return flags
-
     def _splits(self) -> tuple[dict[str, CompiledSplit], dict[str, dict[str, Arm[Any]]]]:
         splits: dict[str, CompiledSplit] = {}
         arms: dict[str, dict[str, Arm[Any]]] = {}
         owner: dict[str, str] = {}
-        old = self._with_same_segments(self.old.splits if self.old is not None else {}, lambda made: [made[0].dialect])
+        old = self.flag_files.with_same_segments(self.old.splits if self.old is not None else {}, lambda made: [made[0].dialect])
         for path, blob in self.reading.documents(self.manifest.splits):
             product = self.reading.product(path, blob, old, self.parts.splits, self._read_split)
             if product is None:
@@ -357,7 +220,7 @@ class _Load(Generic[M]):
         from livecfg.flags.split import compile_split  # noqa: PLC0415 - keeps `import livecfg` light
 
         static = self.scope.process.attributes
-        split = compile_split(document, static=static, clock=self.scope.clock, segments=self.segments)
+        split = compile_split(document, static=static, clock=self.scope.clock, segments=self.flag_files.segments)
         model = self.scope.splits.get(split.name)
         if model is None:
             return split, {}
@@ -386,15 +249,3 @@ class _Load(Generic[M]):
             if data is not None:
                 files[name] = data
         return files
-
-
-def _whole(document: Document) -> Document:
-    return document
-
-
-def _fits(default: object, value: object) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    return default is None or isinstance(value, type(default))

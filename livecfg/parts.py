@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel, SecretStr
 
-    from livecfg.flags.flag import CompiledFlag
+    from livecfg.flags.compiled import CompiledFlag
+    from livecfg.flags.file import FlagFile
     from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
+    from livecfg.flags.targeting import Dialect
     from livecfg.layers import Manifest, Merged
     from livecfg.revision import Objects
     from livecfg.snapshot import Arm
@@ -62,7 +64,9 @@ class Parts:
     manifest: tuple[str, Manifest]
     listings: dict[str, Listing] = field(default_factory=dict)
     layers: dict[str, Made[Document]] = field(default_factory=dict)
-    flags: dict[str, Made[dict[str, CompiledFlag]]] = field(default_factory=dict)
+    dialect: Dialect | None = None
+    """What the flags are read by, segments aside."""
+    flags: dict[str, Made[FlagFile]] = field(default_factory=dict)
     assembled: Assembled | None = None
     segments: dict[str, Made[Segment]] = field(default_factory=dict)
     experiments: dict[str, Made[Document]] = field(default_factory=dict)
@@ -108,8 +112,8 @@ def _config_origin(key: str, parts: Parts, model: type[BaseModel]) -> Origin | N
 
 def _named_origin(key: str, parts: Parts, objects: Objects) -> Origin | None:
     """The origin of a flag or a split: the file that holds it."""
-    for path, (blob, flags, _) in parts.flags.items():
-        if key in flags:
+    for path, (blob, made, _) in parts.flags.items():
+        if key in made.flags:
             at = read(objects.read(blob, "blob"), path).key_position(("flags", key))
             return Origin(key, path, path, at.line, at.column)
     for path, (_, (split, _arms), _) in parts.splits.items():

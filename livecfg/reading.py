@@ -40,6 +40,8 @@ class Reading:
         self._old = old
         self._budget_bytes = limits.scope_bytes
         self._budget_files = limits.scope_files
+        self.document_limits = DocumentLimits(size_bytes=limits.file_bytes, depth=limits.depth)
+        """The caps of one document."""
 
     def find(self, template: str) -> tuple[str, Entry | None] | None:
         """Give path and entry that a template names for this process; None when it names none."""
@@ -113,8 +115,7 @@ class Reading:
         tags: frozenset[str] = frozenset(),
     ) -> V | None:
         """Give what `make` gives for a document, or gave for the same bytes last time; its faults are collected."""
-        limits = DocumentLimits(size_bytes=self._limits.file_bytes, depth=self._limits.depth)
-        return self.made(path, blob, old, new, lambda data: make(read(data, path, limits, tags)))
+        return self.made(path, blob, old, new, lambda data: make(read(data, path, self.document_limits, tags)))
 
     def made(
         self,

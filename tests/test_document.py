@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livecfg.document import Document, DocumentLimits, Tagged, read
+from livecfg.document import Document, DocumentLimits, Tagged, is_shallow, read
 from livecfg.errors import RefusedError
 from livecfg.refusal import Code
 
@@ -140,6 +140,43 @@ def test_brackets_inside_a_json_text_nest_nothing(text: str) -> None:
 def test_a_json_text_of_quotes_takes_no_longer_than_any_other(text: bytes) -> None:
     assert fault(b"[" * 40 + text, "a.json", depth=32)[0] is Code.DOCUMENT_LIMIT  # by looking again at each quote: hours
     assert fault(b"[" * 20 + b"[]," * 20 + text, "a.json", depth=32)[0] is Code.SYNTAX
+
+
+def nested(text: str) -> int:
+    """How deep a parser gets in a text before it meets what cannot follow."""
+    depth = deepest = at = 0
+    while at < len(text):
+        letter = text[at]
+        if letter == '"':
+            at += 1
+            while at < len(text) and text[at] != '"':
+                at += 2 if text[at] == "\\" else 1
+        elif letter == "\\":
+            break
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(letter, 0)
+        deepest = max(deepest, depth)
+        if depth < 0:
+            break
+        at += 1
+    return deepest
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(st.sampled_from('"\\[]{}a'), max_size=40), st.integers(0, 4))
+def test_what_is_called_shallow_takes_no_parser_deeper(text: str, most: int) -> None:
+    assert not is_shallow(text, most) or nested(text) <= most
+
+
+@given(
+    st.recursive(
+        st.text('"\\[]{}aé', max_size=4),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('"\\{[', max_size=2), inner, max_size=3),
+        max_leaves=9,
+    )
+)
+def test_well_formed_json_is_shallow_up_to_its_depth(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+        assert [is_shallow(text, most) for most in range(nested(text) + 2)] == [False] * nested(text) + [True] * 2
 
 
 def test_an_alias_bomb_is_refused_at_its_first_anchor() -> None:

@@ -61,7 +61,7 @@ def _files_of(clone: Clone, tree: str, flag: str, service: str) -> dict[str, str
 
     found: dict[str, str] = {}
     for process in processes_in(clone, tree, service):
-        for path, (blob, flags, _) in snapshot_of(clone, tree, process).parts.flags.items():
-            if flag in flags:
+        for path, (blob, made, _) in snapshot_of(clone, tree, process).parts.flags.items():
+            if flag in made.flags:
                 found[path] = read(clone.read(blob, "blob"), path).value["flags"][flag]["state"]
     return dict(sorted(found.items()))

@@ -86,9 +86,9 @@ class _Compiler:
             raise RefusedError(self.document.refusal(Code.FLAG_INVALID, ("flags",), message))
         self._root(root)
         shared = self._metadata(root.get("metadata"), ("metadata",))
-        self.alone = self.dialect._replace(evaluators={})  # a flag keeps the shared rules that it uses, no others
+        self.alone = self.dialect.alone()  # a flag keeps the shared rules that it uses, no others
         first = next(iter(self.before.values()), None)
-        known = self.before if first is not None and first.dialect._replace(evaluators={}).same(self.alone) else {}
+        known = self.before if first is not None and first.dialect.alone().same(self.alone) else {}
         common = MappingProxyType(dict(shared))
         result = {}
         for key, raw in flags.items():
@@ -136,7 +136,8 @@ class _Compiler:
             if name.startswith(PREFIX):
                 self.key_fault(("$evaluators", name), f"names that begin with {PREFIX} are those of segments", "rename it")
         segments = named(root, self.dialect.evaluators) if self.dialect.evaluators else {}  # those it names: no other is a change
-        self.dialect = self.dialect._replace(fractional=version, evaluators={**segments, **evaluators})
+        if segments or evaluators or self.dialect.evaluators or version != self.dialect.fractional:
+            self.dialect = self.dialect._replace(fractional=version, evaluators={**segments, **evaluators})
         rules = [flag.get("targeting") for flag in root["flags"].values() if isinstance(flag, dict)] if evaluators else ()
         if expanded([*rules, *({"$ref": name} for name in evaluators)], evaluators) > MOST_VALUES:
             message = f"the rules are too large: more than {MOST_VALUES:,} values when each reference stands for what it leads to"

@@ -48,6 +48,10 @@ class Dialect(NamedTuple):
     evaluators: Mapping[str, Any]
     clock: Callable[[], int]
 
+    def alone(self) -> Dialect:
+        """Give the same without shared rules and segments."""
+        return self._replace(evaluators={}) if self.evaluators else self
+
     def same(self, other: Dialect) -> bool:
         """Tell whether rules read by either come to the same, types included: `==` alone takes 1, 1.0 and true for one value."""
         return self == other and (self is other or repr(self[:-1]) == repr(other[:-1]))

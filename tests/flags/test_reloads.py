@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
+from livecfg.document import DocumentLimits
 from livecfg.errors import RefusedError
+from livecfg.flags import file
+from livecfg.flags.file import read_flags
+from livecfg.flags.targeting import Dialect
+from livecfg.flags.templates import Templates
 from livecfg.git.worktree import WorkingTree
 from livecfg.layers import Process
 from livecfg.loader import load
@@ -110,6 +115,32 @@ def one_flag(key: str, value: str) -> str:
     return json.dumps({"flags": {key: {"state": "ENABLED", "variants": {"v": value}, "defaultVariant": "v"}}})
 
 
+def many_flags(r: random.Random) -> str:
+    """Give a file of so many flags that they are remembered by the place of their text."""
+    return flags_of([f"m{n}" for n in range(40)], r).replace("OFF", "ENABLED")
+
+
+def edit_many(text: str, r: random.Random) -> str:
+    """Change a file of many flags: a flag or two, those that are there, the root, or the text anyhow."""
+    document = json.loads(text) if text[-1:] == "}" else json.loads(many_flags(r))
+    flags: dict[str, Any] = document["flags"]
+    kind = r.random()
+    if kind < 0.6:
+        for key in r.sample(sorted(flags), r.randint(1, 2)):
+            flags[key] = json.loads(flags_of(["x"], r))["flags"]["x"]
+    elif kind < 0.7:
+        del flags[r.choice(sorted(flags))]
+    elif kind < 0.8:
+        places = [*flags.items(), (r.choice(["a", "new", "newer"]), json.loads(flags_of(["x"], r))["flags"]["x"])]
+        places.insert(r.randrange(40), places.pop())
+        document["flags"] = dict(places)
+    elif kind < 0.9:
+        document |= r.choice([{"metadata": {"team": r.choice("ab")}}, {"$evaluators": {"beta": r.choice([True, False])}}])
+    else:
+        return r.choice([f"{text},", text.replace('"m7"', '"m8"'), text.replace("true", "1", 1)])
+    return json.dumps(document)
+
+
 def edit(folder: Folder, r: random.Random) -> None:
     """Change one file, or two."""
     for _ in range(r.randint(1, 2)):
@@ -120,6 +151,8 @@ def edit(folder: Folder, r: random.Random) -> None:
             folder.write("experiments/try.yaml", r.choice([EXPERIMENT, EXPERIMENT.replace("More", "Less"), None]))
         elif kind < 0.3:
             folder.write("base.yaml", f"timeout_s: {r.randint(1, 3)}\n")
+        elif kind < 0.6:
+            folder.write("flags/deep/many.json", edit_many((folder.path / "flags/deep/many.json").read_text(), r))
         else:
             name = r.choice(PATHS)
             keys = r.choice([[name[-6]], [name[-6]], [name[-6], f"more-{name}"], ["a", "b"]])
@@ -133,8 +166,9 @@ def test_a_reload_gives_what_a_load_from_nothing_gives(tmp_path: Path, seed: int
     folder = Folder(tmp_path, keeps=seed < 3, killed="b" if seed % 2 else "", declared=declared)
     for path in PATHS[:5]:
         folder.write(f"flags/{path}", flags_of([path[-6]], r))
+    folder.write("flags/deep/many.json", many_flags(r))
     before, seen = None, [0, 0]
-    for _ in range(40):
+    for _ in range(60):
         made, faults = folder.load(before)
         anew, the_same = folder.load()
         assert faults == the_same
@@ -154,6 +188,51 @@ def test_a_reload_gives_what_a_load_from_nothing_gives(tmp_path: Path, seed: int
             folder.undo()
         edit(folder, r)
     assert min(seen) > 3  # both happen: what loads, and what is refused
+
+
+def test_a_changed_flag_of_many_is_the_only_one_that_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path)
+    text = many_flags(random.Random(1))
+    folder.write("flags/flat/c.json", text)
+    before, _ = folder.load()
+    document = json.loads(text)
+    document["flags"]["m7"] = json.loads(one_flag("m7", "never like this"))["flags"]["m7"]
+    folder.write("flags/flat/c.json", json.dumps(document))
+    monkeypatch.setattr(file, "read_members", None)  # who reads all of it fails
+    after, _ = folder.load(before)
+    assert before is not None
+    assert after is not None
+    assert [key for key in after.flags if after.flags[key] is not before.flags[key]] == ["m7"]
+    assert after.flag("m7", "", {}) == "never like this"
+
+
+def test_a_file_that_is_read_by_another_dialect_is_read_whole() -> None:
+    static: list[dict[str, object]] = [{"plan": "x"}, {"plan": "y"}]
+    flag = json.loads(one_flag("m", "v"))["flags"]["m"]
+    limits, text = DocumentLimits(), json.dumps({"flags": {f"m{n}": flag for n in range(40)}})
+    edited = text.replace('"m7"', '"other"')
+    one, other = (Dialect("v2", "strict", each, {}, lambda: 0) for each in static)
+    before = read_flags(text.encode(), "f.json", limits, one, None, Templates())
+    after = read_flags(edited.encode(), "f.json", limits, other, before, Templates())
+    assert after.alone.static == {"plan": "y"}
+    assert all(flag.dialect.static == {"plan": "y"} for flag in after.flags.values())
+
+
+def test_a_segment_that_changes_with_a_flag_of_many_reaches_the_others(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    r = random.Random(1)
+    document = json.loads(many_flags(r))
+    for flag in document["flags"].values():
+        flag["targeting"] = {"if": [{"in": [{"var": "targetingKey"}, {"$ref": "segment:beta"}]}, "on", "off"]}
+    folder.write("flags/flat/c.json", json.dumps(document))
+    before, _ = folder.load()
+    document["flags"]["m7"]["defaultVariant"] = "on" if document["flags"]["m7"]["defaultVariant"] == "off" else "off"
+    folder.write("flags/flat/c.json", json.dumps(document))
+    folder.write("segments/beta.txt", "u2\n")
+    after, _ = folder.load(before)
+    assert before is not None
+    assert after is not None
+    assert [made.flag("m9", None, {"targetingKey": "u2"}) for made in (before, after)] == [False, True]
 
 
 def test_a_changed_file_is_the_only_one_that_is_made_again(tmp_path: Path) -> None:

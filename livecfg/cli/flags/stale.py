@@ -78,9 +78,9 @@ class _Survey:
         self.blobs: dict[str, str] = {}
         self.experiments: dict[str, Document] = {}
         for scope, snapshot in snapshots.items():
-            for path, (blob, flags, _) in snapshot.parts.flags.items():
+            for path, (blob, made, _) in snapshot.parts.flags.items():
                 self.blobs[path] = blob
-                for key in flags:
+                for key in made.flags:
                     self.flags[path, key][scope] = snapshot.flags[key]
             for path, (blob, (split, _), _) in snapshot.parts.splits.items():
                 self.blobs[path] = blob

@@ -68,7 +68,10 @@ class Definition(NamedTuple):
     def takes(self, results: Iterable[Any]) -> bool:
         """Tell whether each of these results of the rule comes to a value."""
         variants = self.variants
-        return all((type(r) is str and r in variants) or self.outcome(r).error is None for r in results)
+        for result in results:
+            if (type(result) is not str or result not in variants) and self.outcome(result).error is not None:
+                return False
+        return True
 
     def default(self, reason: Reason) -> _Outcome:
         """Give the default variant, or the caller's default when there is none."""

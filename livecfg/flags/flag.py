@@ -158,7 +158,7 @@ class _Compiler:
             enabled = definition._replace(state="ENABLED")  # what is off now will be on one day
         else:
             rule = definition.targeting
-            fitted = self.templates.fitted(rule, definition.key, self.dialect.fractional) if rule else STATIC
+            fitted = self.templates.fitted(rule, definition.key, self.dialect) if rule else STATIC
             if fitted is not None and definition.takes(results := fitted.results()):
                 made = CompiledFlag(definition, self.alone, fitted)
                 if self.templates.is_new((fitted.template, results, definition.default_variant, made.kind)):
@@ -176,10 +176,7 @@ class _Compiler:
         dialect = self._dialect_of(rule.used)
         if definition.state != "ENABLED":
             return compiled(definition, dialect)
-        flag = self._read(lambda: CompiledFlag(definition, dialect, rule), loc)
-        if definition.targeting and flag is not None:
-            self.templates.learn(definition.targeting, definition.key, self.dialect)
-        return flag
+        return self._read(lambda: CompiledFlag(definition, dialect, rule), loc)
 
     def _leaf(self, definition: Definition, leaf: Leaf) -> None:
         if definition.outcome(leaf.result).error is None:

@@ -1,7 +1,7 @@
 """Templates: what was read of one rule, for the next rule of the same form, which only fills in its constants.
 
 A template is made by the reader itself, of a form with markers in its holes; a form of which the reader does not keep every
-marker as one constant or result makes none. What fits no template is read by `targeting`, and so is the first rule of a form,
+marker as one constant or result makes none. What fits no template is read by `targeting`, and so is the first rule of its kind,
 and whatever has faults. Templates last for one load, and there are only so many.
 """
 
@@ -77,23 +77,26 @@ class Templates:
         self._seen.add(code)
         return new
 
-    def fitted(self, raw: Any, key: str, fractional: str) -> Fitted | None:
-        """Fit the rule of the flag `key` to a template; None where the rule must be read."""
-        for template in self._buckets.get(_way(raw, fractional), ()):
-            fitted = template.fitted(raw, key, fractional) if template is not None else None
-            if fitted is not None:
-                return fitted
-        return None
+    def fitted(self, raw: Any, key: str, dialect: Dialect) -> Fitted | None:
+        """Fit the rule of the flag `key` to a template, or to that of its own if it is not the first in its bucket.
 
-    def learn(self, raw: Any, key: str, dialect: Dialect) -> None:
-        """Make a template of a rule that was read without faults, if it is not the first in its bucket."""
+        None where the rule must be read.
+        """
         way = _way(raw, dialect.fractional)
         bucket = self._buckets.get(way)
         if bucket is None:
             if len(self._buckets) < _MOST_BUCKETS:
                 self._buckets[way] = []
-        elif len(bucket) < _MOST_TRIES:
-            bucket.append(_learned(raw, key, dialect))
+            return None
+        for template in bucket:
+            fitted = template.fitted(raw, key, dialect.fractional) if template is not None else None
+            if fitted is not None:
+                return fitted
+        if len(bucket) >= _MOST_TRIES:
+            return None
+        template = _learned(raw, key, dialect)
+        bucket.append(template)
+        return template.fitted(raw, key, dialect.fractional) if template is not None else None
 
 
 def _way(raw: Any, fractional: str) -> tuple[Any, ...]:

@@ -132,7 +132,7 @@ def check(first: Any, others: list[Any], dialect: Dialect) -> int:
     fitted = 0
     for i, raw in enumerate([first, first, *others]):
         key = r"f\"é" if i % 2 else "plan"
-        fit = templates.fitted(raw, key, dialect.fractional) if raw and isinstance(raw, dict) else None
+        fit = templates.fitted(raw, key, dialect) if raw and isinstance(raw, dict) else None
         known = fit.known() if fit is not None else None
         rule, faults = as_read(raw, key, dialect)
         if known is not None:
@@ -144,8 +144,6 @@ def check(first: Any, others: list[Any], dialect: Dialect) -> int:
             assert exact(known.results) == exact([leaf.result for leaf in rule.leaves]), raw
             assert not rule.used
             assert len(rule.notes) <= 100
-        elif rule is not None and not faults and raw and isinstance(raw, dict):
-            templates.learn(raw, key, dialect)
     return fitted
 
 

@@ -22,6 +22,8 @@ _MAGIC = b"\xfftOc\x00\x00\x00\x02"
 _TABLE = 8 + 1024
 _FIRST_BYTES = 4096
 """What one call reads of an entry: most are whole in it, and another call costs more than the bytes."""
+_SMALL_INDEX_BYTES = 64 * 1024
+"""An index of some two thousand objects at most is kept: each look into it on disk takes two calls."""
 _DEPTH_MOST = 4096
 _BASES_BYTES = 4 * 1024 * 1024
 
@@ -40,10 +42,13 @@ class DiskPack:
         self._descriptors: list[int] = []
         self._bases: dict[int, tuple[str, bytes]] = {}
         self._base_bytes = 0
+        self._small_index = b""
         try:
             for path in (index, index.with_suffix(".pack")):
                 self._descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             self._fanout = self._read_fanout()
+            if os.fstat(self._descriptors[0]).st_size <= _SMALL_INDEX_BYTES:
+                self._small_index = os.pread(self._descriptors[0], _SMALL_INDEX_BYTES, 0)
         except BaseException:
             self.close()
             raise
@@ -158,23 +163,25 @@ class DiskPack:
 
     def _inflated(self, offset: int, size: int, chunk: bytes) -> bytes:
         """Inflate an object whose compressed bytes are `chunk` and what stands in the pack from `offset` on."""
-        stream, parts, got = zlib.decompressobj(), list[bytes](), 0
+        stream = zlib.decompressobj()
+        content = stream.decompress(chunk, size + 1)
+        if stream.eof and len(content) == size:
+            return content
+        parts, got = [content], len(content)
         step = size + (size >> 10) + 64
-        while True:
+        while not stream.eof and got <= size:
+            chunk = self._from_pack(offset, step)
             if not chunk:
                 raise DamagedPackError("the pack ends inside an object")
             parts.append(stream.decompress(chunk, size - got + 1))
             got += len(parts[-1])
-            if stream.eof or got > size:
-                break
-            chunk = self._from_pack(offset, step)
             offset += len(chunk)
         if got != size:
             raise DamagedPackError("an object has another size than it declares")
         return b"".join(parts)
 
     def _from_index(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._descriptors[0], size, offset)
+        data = self._small_index[offset : offset + size] or os.pread(self._descriptors[0], size, offset)
         if len(data) != size:
             raise DamagedPackError(f"{self.index.name} is truncated")
         return data

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 16384
 _KEYS_MOST = 256
 """How many keys of each type stay made: a history is signed by few people, and making a key may cost more than its check."""
+_BLOBS_MOST = 64
 _CURVE_BYTES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}
 
 
@@ -62,6 +63,7 @@ class Key:
         return row.check(self.fields, name, reader, data)
 
 
+@lru_cache(_BLOBS_MOST)
 def parse_key(blob: bytes) -> Key:
     """Read a raw public key blob.
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from livecfg.errors import CorruptObjectError, FetchError, LivecfgError, MissingObjectError
+from livecfg.git.diskpack import DiskPack
 from livecfg.git.files import write_file
 from livecfg.git.lock import exclusive
 from livecfg.git.mirror import Mirror
+from livecfg.git.pack import Entry, object_id, write_pack
 from livecfg.git.source import GitSource
 from livecfg.git.state import States
 from tests.simulator import ConfigRepo, GitHttpServer
@@ -70,6 +74,30 @@ def test_a_lost_object_is_missed_and_healed_by_the_next_fetch(repo: ConfigRepo, 
         mirror.objects.read(blob, "blob")
     mirror.fetch(tip)
     assert mirror.objects.read(blob, "blob") == b"payment_timeout_s: 2.0\n"
+
+
+@pytest.mark.parametrize("count", [100, 4000])
+def test_a_pack_gives_each_of_its_objects_and_no_other_whatever_its_index_weighs(tmp_path: Path, count: int) -> None:
+    bare = tmp_path / "bare.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    contents = [random.Random(n).randbytes(n % 7000) for n in range(count)]
+    entries = [Entry(object_id("blob", content), "blob", content) for content in contents]
+    data, _ = write_pack(entries, level=1)
+    subprocess.run(["git", "-C", str(bare), "index-pack", "--stdin"], input=data, check=True, capture_output=True)
+    (index,) = (bare / "objects" / "pack").glob("*.idx")
+    assert (index.stat().st_size > 64 * 1024) == (count > 1000)
+    pack = DiskPack(index, 20, 1 << 20)
+    assert sorted(pack.names()) == sorted(entry.name for entry in entries)
+    for entry in entries:
+        offset = pack.offset(bytes.fromhex(entry.name))
+        assert offset is not None
+        assert pack.read(offset, _nowhere) == ("blob", entry.content)
+    assert pack.offset(b"\xff" * 20) is pack.offset(b"\0" * 20) is None
+    pack.close()
+
+
+def _nowhere(name: str) -> tuple[str, bytes]:
+    raise LookupError(name)
 
 
 def test_asking_for_an_unknown_commit_does_not_cost_a_new_clone(mirror: Mirror) -> None:

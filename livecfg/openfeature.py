@@ -27,6 +27,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from livecfg.errors import FetchError, LivecfgError, RefusedError
 from livecfg.flags.compiled import MISMATCH, converted
 from livecfg.flags.evaluate import ErrorCode as OurErrorCode
+from livecfg.flags.evaluate import not_found
 from livecfg.status import Condition
 
 if TYPE_CHECKING:
@@ -131,26 +132,28 @@ class LivecfgProvider(AbstractProvider):
 
     # --- resolving ----------------------------------------------------------------------------------------------------
 
-    def resolve_boolean_details(
-        self,
-        flag_key: str,
-        default_value: bool,  # noqa: FBT001 - OpenFeature's signature
-        evaluation_context: EvaluationContext | None = None,
-    ) -> FlagResolutionDetails[bool]:
-        """Evaluate a boolean flag."""
-        return self._resolve(flag_key, default_value, evaluation_context)
+    def _resolve(
+        self, flag_key: str, default_value: Any, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[Any]:
+        """Evaluate a flag to a value of the type of the default; a fraction where an integer is asked for is a TYPE_MISMATCH."""
+        snapshot = self._live.current
+        flag = snapshot.asked.get(flag_key)
+        if flag is not None:
+            made = flag.evaluate(_attributes(evaluation_context), default_value, snapshot.revision_text)
+        elif flag_key in snapshot.splits:
+            made = _drawn(snapshot.view(_attributes(evaluation_context)), flag_key, default_value)
+        else:
+            made = not_found(flag_key, default_value, snapshot.revision_text)
+        if self._clock() >= self._check_at:
+            self._look()
+        said = made.flag_metadata
+        metadata = {**said, "version": made.revision} if said else {"version": made.revision}
+        if made.error_code is None:
+            return FlagResolutionDetails(made.value, None, None, str(made.reason), made.variant, metadata)
+        code = made.error_code.value
+        return FlagResolutionDetails(made.value, ErrorCode(code), _MESSAGES[code], Reason.ERROR, None, metadata)
 
-    def resolve_string_details(
-        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[str]:
-        """Evaluate a string flag."""
-        return self._resolve(flag_key, default_value, evaluation_context)
-
-    def resolve_integer_details(
-        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
-    ) -> FlagResolutionDetails[int]:
-        """Evaluate a number flag as an integer; a fraction is a TYPE_MISMATCH."""
-        return self._resolve(flag_key, default_value, evaluation_context)
+    resolve_boolean_details = resolve_string_details = resolve_integer_details = _resolve
 
     def resolve_float_details(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
@@ -173,20 +176,6 @@ class LivecfgProvider(AbstractProvider):
             message, metadata = _MESSAGES[code.value], made.flag_metadata
             return FlagResolutionDetails(default_value, code, message, Reason.ERROR, None, metadata)
         return made
-
-    def _resolve(self, key: str, default: Any, context: EvaluationContext | None) -> FlagResolutionDetails[Any]:
-        view = self._live.current.view(_attributes(context))
-        if key in view.snapshot.splits and key not in view.snapshot.flags:
-            made = _drawn(view, key, default)
-        else:
-            made = view.evaluate(key, default)
-        if self._clock() >= self._check_at:
-            self._look()
-        metadata = {**made.flag_metadata, "version": made.revision}
-        if made.error_code is None:
-            return FlagResolutionDetails(made.value, None, None, made.reason.value, made.variant, metadata)
-        code = made.error_code.value
-        return FlagResolutionDetails(made.value, ErrorCode(code), _MESSAGES[code], Reason.ERROR, None, metadata)
 
     # --- tracking -----------------------------------------------------------------------------------------------------
 

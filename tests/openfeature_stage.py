@@ -39,9 +39,11 @@ class Seeing(LivecfgProvider):
     seen: EvaluationContext | None = None
     tracked: str | None = None
 
-    def _resolve(self, key: str, default: Any, context: EvaluationContext | None) -> Any:
-        self.seen = context
-        return super()._resolve(key, default, context)
+    def _resolve(self, flag_key: str, default_value: Any, evaluation_context: EvaluationContext | None = None) -> Any:
+        self.seen = evaluation_context
+        return super()._resolve(flag_key, default_value, evaluation_context)
+
+    resolve_boolean_details = resolve_string_details = resolve_integer_details = _resolve
 
     def track(
         self,

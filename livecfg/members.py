@@ -167,6 +167,8 @@ def _edited(before: Members, text: str, path: str) -> Edit | None:
     if first < 0 or last == len(before.ends):
         return None
     at, end = before.starts[first], before.ends[last] + shift
+    if 2 * (end - at) > len(text):  # reading all takes little longer, and would come on top where this is refused
+        return None
     part = text[at:end]
     values = before.values + most_values(part) - most_values(old[at : before.ends[last]])
     if values > before.limits.nodes or not is_shallow(part, before.limits.depth - 2):

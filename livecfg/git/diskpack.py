@@ -63,6 +63,7 @@ class DiskPack:
     def close(self) -> None:
         """Close both files."""
         self._bases.clear()
+        self._small_index = b""
         while self._descriptors:
             os.close(self._descriptors.pop())
 

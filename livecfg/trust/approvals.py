@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from livecfg.revision import Commit, Objects
     from livecfg.trust.allowed_signers import Signer
-    from livecfg.trust.tree import Change
 
 ADOPT, APPROVE, BIND = "Livecfg-Adopt", "Livecfg-Approve", "Livecfg-Ref"
 BROKEN = Entry("", "")
@@ -115,19 +114,14 @@ class Trees:
             return None
         at = (tree, path)
         if at not in self._entries:
-            self._keep(at, self._look_up(tree, path))
+            if len(self._entries) >= MAX_KEPT:
+                self._entries.clear()
+            self._entries[at] = self._look_up(tree, path)
         return self._entries[at]
 
-    def know_change(self, path: str, before: str | None, after: str, change: Change) -> None:
-        """Take note of what `diff` found of a path in two trees. Where it found no file there may be a folder."""
-        for tree, entry in zip((before, after), change, strict=True):
-            if tree and entry is not None:
-                self._keep((tree, path), entry)
-
-    def _keep(self, at: tuple[str, str], entry: Entry | None) -> None:
-        if len(self._entries) >= MAX_KEPT:
-            self._entries.clear()
-        self._entries[at] = entry
+    def know_entries(self, of: Trees, tree: str) -> None:
+        """Take note of what others have looked up below a tree."""
+        self._entries |= {at: entry for at, entry in of._entries.items() if at[0] == tree}
 
     def _look_up(self, tree: str, path: str) -> Entry | None:
         """Look into the folder that holds a path: the same one, mostly, as for the path before."""

@@ -91,7 +91,6 @@ class Judge:
             if len(faults) >= MAX_FAULTS:
                 faults.append(replace(faults[-1], message=f"{faults[-1].message}; what follows it was not looked at"))
                 return Verdict(tuple(findings), tuple(faults))
-            self.evidence.trees.know_change(path, self.good_tree, commit.tree, change)
             found = self._findings(path, change, moment, broken=bool(reason))
             findings += found
             faults += [self._fault(commit, finding) for finding in found if not finding.holds]

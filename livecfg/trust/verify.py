@@ -329,8 +329,10 @@ class _Walk:
         good = Good(commit.id, commit.payload_sha256, self.position, max(latest, commit.committer_time), commit.tree)
         if self.policy is None or any(is_root_path(finding.path) for finding in judged.verdict.findings):
             self.policy = load_policy(self.objects, commit.tree)
+        looked_up = self.evidence.trees
         self.evidence = self._fresh_evidence()
         self.evidence.trees.know(commit)
+        self.evidence.trees.know_entries(looked_up, commit.tree)
         self.trusted = replace(self.trusted, good=good)
         revision = Revision(self.trusted.ref, good.commit, good.payload_sha256, good.position)
         self.found = AuthorisedCommit(revision, commit, judged.vouchers, self.trusted.root, judged.verdict.broke_glass)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from livecfg.revision import Candidate
 from livecfg.trust import approvals, forge, merged, rules, verify
 from livecfg.trust.approvals import BROKEN, Trees
+from livecfg.trust.commits import parse_commit
 from livecfg.trust.tree import TreeFaultError, lookup
-from tests.simulator.memory import APPROVE, BOUND, MemoryRepo
+from tests.simulator.memory import APPROVE, BOUND, NOW, MemoryRepo
 from tests.trust.removed import without
 from tests.trust.softkeys import SoftCertificate, soft_key
 
@@ -457,3 +459,39 @@ def test_what_a_path_names_is_found_by_way_of_its_folder_as_by_way_of_all() -> N
             except TreeFaultError:
                 expected = BROKEN
             assert trees.entry(tree, path) == expected, path
+
+
+def beside(repo: MemoryRepo, tree: str, path: str, blob: str) -> str:
+    """Write a tree with one more entry, whose name is a whole path: for whoever joins names it stands at that path."""
+    return repo.add("tree", repo.read(tree, "tree") + b"100644 " + path.encode() + b"\0" + bytes.fromhex(blob))
+
+
+@pytest.mark.parametrize("by", [ANA, BO, DEE, "eve@evil", ""])
+def test_an_entry_that_is_named_like_a_path_takes_no_change_of_it_back(by: str) -> None:
+    """Who removes the entry, as the refusal says, would else vouch for a change that nobody was allowed to make."""
+    story = Story(rules=[ALL, prod(allow=[CY], threshold=1)])
+    repo = story.repo
+    evil = repo.tree({**repo.files[story.first], PROD: b"a: 666\n"})
+    was = repo.add("blob", repo.files[story.first][PROD])
+    attack = repo.commit_tree(beside(repo, evil, PROD, was), on=(story.first,), by=by)
+    story.main = repo.commit_tree(evil, on=(attack,), by=CY, message="Remove the odd entry")
+    assert repo.good(attack) == repo.good(story.main) == story.first
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_walk_has_noted_of_its_trees_is_what_a_look_at_them_gives(seed: int) -> None:
+    rng, story = random.Random(seed), Story(rules=[ALL, prod(), {"id": "odd", "paths": ["a/**"], "allow": [BO]}])
+    repo = story.repo
+    walk = verify._Walk(Candidate("main", story.first, repo), repo.trusted())
+    tip, noted = story.first, 0
+    for _ in range(12):
+        files = {**repo.files[story.first], rng.choice((PROD, BASE, "a/b", "a/c")): b"%d" % rng.randrange(4)}
+        tree = repo.tree(files)
+        if rng.random() < 0.5:
+            tree = beside(repo, tree, rng.choice((PROD, BASE, "a/b", "config")), repo.add("blob", b"%d" % rng.randrange(4)))
+        tip = repo.commit_tree(tree, on=(tip,), by=rng.choice((ANA, BO, CY, "")))
+        walk.step(parse_commit(tip, repo.read(tip, "commit")), NOW)
+        for (tree_id, path), entry in walk.evidence.trees._entries.items():
+            assert entry == Trees(repo).entry(tree_id, path), path
+            noted += 1
+    assert noted > 20

@@ -110,21 +110,15 @@ class CompiledFlag:
         self.dialect = dialect
         self.kind = _kind_of(definition.variants)
         """The one plain type that all variants have."""
+        self.evaluate = self._first_evaluate
         self._fitted: Fitted | None = None
         if isinstance(rule, Fitted):
             self._fitted = rule
+            self.serve = self._first_serve
             return
         self.serve = self._bind(rule, "serve")
         if len(rule.notes) > MOST_OPERATIONS:  # a rule that Python cannot nest is refused now, not met at the first evaluation
             self.evaluate = self._bind(rule, "evaluate")
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what makes `serve` or `evaluate`, as long as they are not there; kept, it would make a cycle of every flag."""
-        if name == "serve":
-            return self._first_serve
-        if name == "evaluate":
-            return self._first_evaluate
-        raise AttributeError(name)
 
     def _first_serve(self, context: Mapping[str, Any], default: Any) -> Any:
         try:

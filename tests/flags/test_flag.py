@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import subprocess
 import sys
 from typing import Any
@@ -14,7 +12,7 @@ from livecfg.document import read
 from livecfg.errors import RefusedError
 from livecfg.flags.context import EvaluationContext
 from livecfg.flags.evaluate import evaluate, explain
-from livecfg.flags.flag import CompiledFlag, compile_flags, disabled
+from livecfg.flags.flag import compile_flags, disabled
 from livecfg.flags.targeting import Dialect
 from livecfg.testing import snapshot
 
@@ -245,17 +243,3 @@ def test_a_reference_to_nowhere_is_followed_once_it_leads_somewhere() -> None:
     assert before["f"].evaluate({}, 0, "").error_code == "PARSE_ERROR"
     after = compile_flags(read(f"{flags}\n$evaluators: {{r: true}}\n".encode(), "f.yaml"), dialect, before)
     assert after["f"].serve({}, 0) == 1
-
-
-def test_flags_that_nobody_asked_for_are_gone_with_their_revision() -> None:
-    """Without waiting for the collector of cycles, which an application may have switched off."""
-    flags = {f"mine{n}": {"state": "ENABLED", "variants": {"a": "x", "b": "y"}, "defaultVariant": "a"} for n in range(50)}
-    gc.disable()
-    try:
-        made = compile_flags(read(json.dumps({"flags": flags}).encode(), "f.json"), Dialect("v2", "strict", {}, {}, _no_time))
-        assert made["mine7"].evaluate({}, "", "").value == made["mine8"].serve({}, "") == "x"
-        del made
-        left = [flag.key for flag in gc.get_objects() if isinstance(flag, CompiledFlag) and flag.key.startswith("mine")]
-    finally:
-        gc.enable()
-    assert set(left) == {"mine0", "mine7", "mine8"}  # the first of its kind, and those that were asked for

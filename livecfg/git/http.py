@@ -5,6 +5,7 @@ Redirects are never followed: the credentials and the trust in a host belong to 
 
 from __future__ import annotations
 
+import os
 import socket
 from base64 import b64encode
 from contextlib import contextmanager, suppress
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from livecfg.errors import FetchError
+from livecfg.forking import at_fork
 from livecfg.git import wire
 from livecfg.git.transport import Deadline, Session, existing
 from livecfg.refusal import printable
@@ -38,6 +41,21 @@ _MEANS = {
 }
 
 
+_connections: WeakSet[HTTPConnection] = WeakSet()
+_handles: WeakSet[socket.socket] = WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked child: give the parent's connections up, without a word to the server, who still talks with the parent."""
+    for opened in (*_handles, *(connection.sock for connection in tuple(_connections))):
+        if opened is not None and opened.fileno() >= 0:
+            with suppress(OSError):
+                os.close(opened.detach())
+
+
+at_fork(_let_go)
+
+
 class HttpRemote:
     """One remote over http or https; keeps its connection and what it learned between sessions."""
 
@@ -53,10 +71,12 @@ class HttpRemote:
 
         class Plain(HTTPConnection):
             def _new_conn(self) -> socket.socket:
+                _connections.add(self)
                 return _guard(super()._new_conn(), guards)
 
         class Secure(HTTPSConnection):
             def _new_conn(self) -> socket.socket:
+                _connections.add(self)
                 return _guard(super()._new_conn(), guards)
 
         class PlainPool(HTTPConnectionPool):
@@ -227,4 +247,5 @@ def _guard(opened: socket.socket, guards: list[socket.socket]) -> socket.socket:
     while guards:
         guards.pop().close()
     guards.append(opened.dup())
+    _handles.update((opened, guards[-1]))  # an answer that ends the connection takes the first from it
     return opened

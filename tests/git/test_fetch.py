@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,8 +17,6 @@ from livecfg.git.store import Store
 from tests.simulator import ConfigRepo, GitDaemon, GitHttpServer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from livecfg.git.pack import Content
 
 TRANSPORTS = ("http", "daemon", "path", "file", "ssh")
@@ -153,6 +156,36 @@ def test_a_poll_that_finds_nothing_is_one_request(repo: ConfigRepo, http: GitHtt
         http.requests.clear()
         assert mirror.fetch(first.tip) is not None
         assert len(http.requests) == 2
+
+
+def connections_to(port: int) -> int:
+    """How many open connections this process has to a port."""
+    found = 0
+    for file in Path("/proc/self/fd").iterdir():  # that of the listing itself is gone when it is looked at
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(file.name))) as seen:
+            found += seen.getpeername()[1] == port
+    return found
+
+
+def test_a_forked_child_keeps_no_connection_of_its_parent_and_leaves_it_whole(
+    repo: ConfigRepo, http: GitHttpServer, home: Path
+) -> None:
+    source = GitSource(http.url(repo.remote_path))
+    port = urlsplit(source.url).port
+    assert port is not None
+    with Mirror(home, source) as mirror:
+        candidate = mirror.fetch(None)
+        assert candidate is not None
+        mine = connections_to(port)
+        assert mine > 0
+        child = os.fork()
+        if child == 0:
+            os._exit(connections_to(port))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert connections_to(port) == mine
+        before = len(http.requests)
+        assert mirror.fetch(candidate.tip) is None
+        assert len(http.requests) == before + 1
 
 
 def test_a_kept_connection_the_server_has_closed_is_opened_anew(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:

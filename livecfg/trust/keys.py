@@ -24,6 +24,7 @@ MIN_RSA_BITS, MAX_RSA_BITS = 2048, 16384
 _KEYS_MOST = 256
 """How many keys of each type stay made: a history is signed by few people, and making a key may cost more than its check."""
 _BLOBS_MOST = 64
+"""How many raw keys stay parsed: few, since whoever can push may make each of them 16 KiB long."""
 _CURVE_BYTES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}
 
 

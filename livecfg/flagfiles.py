@@ -44,7 +44,6 @@ class FlagFiles(Generic[M]):
         self.old = old
         self.manifest = parts.manifest[1]
         self.faults = reading.faults
-        self.templates = Templates()
         self.before: _Flags = {}
         self.segments = self._segments()
         """By the name that a rule refers to them with."""
@@ -83,9 +82,11 @@ class FlagFiles(Generic[M]):
         self.before = old
         self.parts.dialect = alone = self._dialect()
         self.dialect = alone._replace(evaluators=self.segments) if self.segments else alone
+        self.templates = self._templates(alone)
         same = self.with_same_segments(old, lambda made: [flag.dialect for flag in made.flags.values()])
         made = self._changed_flags(same) or self._all_flags({**same, **self.parts.flags})
         self.parts.assembled = made
+        self.parts.templates.append(self.templates)
         flags = self._under_experiments(made.flags)
         self.faults += self._undeclared(flags)
         off = {key: disabled(flags[key]) for key in self.scope.killed & flags.keys()}
@@ -97,6 +98,16 @@ class FlagFiles(Generic[M]):
         new = Dialect(self.manifest.fractional, self.manifest.gate, static, {}, self.scope.clock)
         old = self.old.dialect if self.old is not None else None
         return old if old is not None and old.same(new) else new
+
+    def _templates(self, alone: Dialect) -> Templates:
+        """Take those of the load before, which no other load finds then, where they are of the same dialect."""
+        if self.old is None or self.old.dialect is not alone:
+            return Templates()
+        try:
+            taken = self.old.templates.pop()
+        except IndexError:
+            return Templates()
+        return taken if taken.have_room() else Templates()
 
     def _made(self, path: str, blob: str, old: _Flags) -> Mapping[str, CompiledFlag]:
         """Give the flags of one file."""

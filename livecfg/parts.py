@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from livecfg.flags.segment import Segment
     from livecfg.flags.split import CompiledSplit
     from livecfg.flags.targeting import Dialect
+    from livecfg.flags.templates import Templates
     from livecfg.layers import Manifest, Merged
     from livecfg.revision import Objects
     from livecfg.snapshot import Arm
@@ -66,6 +67,8 @@ class Parts:
     layers: dict[str, Made[Document]] = field(default_factory=dict)
     dialect: Dialect | None = None
     """What the flags are read by, segments aside."""
+    templates: list[Templates] = field(default_factory=list)
+    """One, or none: the next load takes it out, so that no other uses it."""
     flags: dict[str, Made[FlagFile]] = field(default_factory=dict)
     assembled: Assembled | None = None
     segments: dict[str, Made[Segment]] = field(default_factory=dict)

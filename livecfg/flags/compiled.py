@@ -45,6 +45,8 @@ class Definition(NamedTuple):
     key: str
     state: str
     variants: Mapping[str, Any]
+    kind: str
+    """The one plain type that all variants have; see `kind_of`."""
     default_variant: str | None
     targeting: Any
     metadata: Mapping[str, Any]
@@ -108,8 +110,7 @@ class CompiledFlag:
         self.metadata = definition.metadata
         self.definition = definition
         self.dialect = dialect
-        self.kind = _kind_of(definition.variants)
-        """The one plain type that all variants have."""
+        self.kind = definition.kind
         self.evaluate = self._first_evaluate
         self._fitted: Fitted | None = None
         if isinstance(rule, Fitted):
@@ -320,8 +321,8 @@ def _copied(value: Any) -> Any:
     return [_copied(v) if isinstance(v, dict | list) else v for v in value]
 
 
-def _kind_of(variants: Mapping[str, Any]) -> str:
-    """Name the one plain type that all variants have."""
+def kind_of(variants: Mapping[str, Any]) -> str:
+    """Name the one plain type that all variants have: bool, str, int, or float for numbers of both types; else Witness."""
     kinds = set(map(type, variants.values()))
     if len(kinds) == 1:
         (kind,) = kinds

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from livecfg.errors import RefusedError
-from livecfg.flags.compiled import SAFE_INTEGER, CompiledFlag, Definition, compiled, rule_of
+from livecfg.flags.compiled import SAFE_INTEGER, CompiledFlag, Definition, compiled, kind_of, rule_of
 from livecfg.flags.references import MOST_VALUES, expanded
 from livecfg.flags.segment import PREFIX, named
 from livecfg.flags.targeting import Dialect, Leaf, TooLargeError, read_rule
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from livecfg.document import Document, Loc
+    from livecfg.flags.templates import Fitted
 
 __all__ = ["CompiledFlag", "compile_flags", "disabled"]
 T = TypeVar("T")
 _ROOT_KEYS = frozenset({"flags", "$evaluators", "metadata", "$schema", "x-livecfg"})
 _FLAG_KEYS = frozenset({"state", "variants", "defaultVariant", "targeting", "metadata"})
-_PLAIN: tuple[set[type], ...] = ({bool}, {str})
-"""Types of variants of which there is nothing to check."""
+_PLAIN = ("bool", "str")
+"""Kinds of variants of which there is nothing to check."""
 _STATES = ("ENABLED", "DISABLED")
 _MARSHAL = 2
 """The version of marshal: of its bytes, which tell types apart, nothing depends on object identity."""
@@ -159,10 +160,8 @@ class _Compiler:
         else:
             rule = definition.targeting
             fitted = self.templates.fitted(rule, definition.key, self.dialect) if rule else STATIC
-            if fitted is not None and definition.takes(results := fitted.results()):
-                made = CompiledFlag(definition, self.alone, fitted)
-                if self.templates.is_new((fitted.template, results, definition.default_variant, made.kind)):
-                    made.ready()
+            made = self._fitted(definition, fitted) if fitted is not None else None
+            if made is not None:
                 return made
         loc = (*definition.loc, "targeting")
         rule = self._read(lambda: rule_of(enabled, self.dialect, self.fault), loc)
@@ -177,6 +176,23 @@ class _Compiler:
         if definition.state != "ENABLED":
             return compiled(definition, dialect)
         return self._read(lambda: CompiledFlag(definition, dialect, rule), loc)
+
+    def _fitted(self, definition: Definition, fitted: Fitted) -> CompiledFlag | None:
+        """Make a flag of a rule that fits a template; None where a result comes to no value.
+
+        Nothing but its constants differs in a flag of the same use as one before: its results come to values too, by the same
+        code. The load compiles that for the first of them, so that no request does.
+        """
+        made = CompiledFlag(definition, self.alone, fitted)
+        results = fitted.results()
+        use = (fitted.template, results, definition.default_variant, made.kind, *definition.variants)
+        uses = self.templates.uses
+        if use not in uses:
+            if not definition.takes(results):
+                return None
+            uses.add(use)
+            made.ready()
+        return made
 
     def _leaf(self, definition: Definition, leaf: Leaf) -> None:
         if definition.outcome(leaf.result).error is None:
@@ -198,18 +214,21 @@ class _Compiler:
         targeting = raw.get("targeting")
         if targeting is not None and not isinstance(targeting, dict):
             self.fault(Code.FLAG_INVALID, (*loc, "targeting"), "expected a rule: a mapping with one operator")
-        variants = self._variants(raw.get("variants"), (*loc, "variants"))
-        default = self._default_variant(raw.get("defaultVariant"), variants, (*loc, "defaultVariant"))
+        variants: Any = raw.get("variants")
+        default: Any = raw.get("defaultVariant")
+        kind = kind_of(variants if type(variants) is dict else {})
+        if kind not in _PLAIN:
+            variants = self._variants(variants, (*loc, "variants"))
+        if type(default) is not str or not default or default not in variants:
+            default = self._default_variant(default, variants, (*loc, "defaultVariant"))
         if "metadata" in raw:
             shared = MappingProxyType({**shared, **self._metadata(raw["metadata"], (*loc, "metadata"))})
-        return Definition(key, str(state), variants, default, targeting, shared, loc)
+        return Definition(key, str(state), MappingProxyType(variants), kind, default, targeting, shared, loc)
 
-    def _variants(self, raw: Any, loc: Loc) -> Mapping[str, Any]:
+    def _variants(self, raw: Any, loc: Loc) -> dict[str, Any]:
         if not isinstance(raw, dict) or not raw:
             self.fault(Code.FLAG_INVALID, loc, "expected variants: a mapping of names to values, at least one")
             return {}
-        if set(map(type, raw.values())) in _PLAIN:  # most flags
-            return MappingProxyType(raw)
         kinds: dict[str, str] = {}
         for name, value in raw.items():
             kind = _variant_kind(value)
@@ -220,11 +239,9 @@ class _Compiler:
                 self.fault(Code.FLAG_INVALID, (*loc, name), "expected a number within ±(2^53 - 1), which every language can hold")
         if self.strict and len(kinds) > 1:
             self.fault(Code.FLAG_INVALID, loc, f"expected variants of one type, got {' and '.join(filter(None, kinds))}")
-        return MappingProxyType(raw)
+        return raw
 
     def _default_variant(self, raw: Any, variants: Mapping[str, Any], loc: Loc) -> str | None:
-        if type(raw) is str and raw and raw in variants:
-            return raw
         if raw is None or (raw == "" and not self.strict):
             return None
         if isinstance(raw, bool) and not self.strict:

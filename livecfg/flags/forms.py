@@ -21,27 +21,22 @@ if TYPE_CHECKING:
 
 
 class Sort(NamedTuple):
-    """What a hole takes: a type, and what the reader makes of it; a marker to take, that stands nowhere else in a rule."""
+    """What a hole takes: values of a type that fit, and what the reader makes of one; a marker to take, alone of its kind."""
 
     kind: type
     marker: Callable[[int], Any]
+    fits: Callable[[Any], bool] | None = None
+    """Tells whether the hole takes a value of the type; None: every one."""
     made: Callable[[Any], Any] | None = None
-    """Gives the constant, unless that is what was taken; raises UnfitError for what the hole does not take."""
+    """Gives the constant, unless that is what was taken."""
 
     def takes(self, value: Any) -> bool:
         """Tell whether a hole takes a value."""
-        if type(value) is not self.kind:
-            return False
-        if self.made is not None:
-            try:
-                self.made(value)
-            except UnfitError:
-                return False
-        return True
+        return type(value) is self.kind and (self.fits is None or self.fits(value))
 
 
 class UnfitError(Exception):
-    """A rule of no form, with references or with what only the reader understands; or a value that a hole does not take."""
+    """A rule of no form, with references or with what only the reader understands."""
 
 
 class _Hole:
@@ -73,44 +68,36 @@ class _Exactly:
 
 
 @lru_cache(maxsize=4096)
-def _word(text: str) -> str:
-    """Take a text that equals no number: one that begins with a letter equals none, Infinity apart."""
-    if not (text[:1].isalpha() and text[0] != "I") and not math.isnan(to_number(text)):
-        raise UnfitError
-    return text
+def _is_word(text: str) -> bool:
+    """Tell whether a text equals no number: one that begins with a letter equals none, Infinity apart."""
+    return (text[:1].isalpha() and text[0] != "I") or math.isnan(to_number(text))
 
 
-def _texts(values: list[Any]) -> frozenset[Any]:
-    return _members(values, {str})
+def _are_texts(values: list[Any]) -> bool:
+    return set(map(type, values)) == {str}
 
 
-def _numbers(values: list[Any]) -> frozenset[Any]:
-    return _members(values, {int, float})
+def _are_numbers(values: list[Any]) -> bool:
+    return bool(values) and set(map(type, values)) <= {int, float}
 
 
-def _members(values: list[Any], kinds: set[type]) -> frozenset[Any]:
-    if not values or not set(map(type, values)) <= kinds:
-        raise UnfitError
-    return frozenset(values)
+_is_version = lru_cache(maxsize=1024)(is_version)
 
 
 def _version(relation: str) -> Sort:
-    @lru_cache(maxsize=1024)
     def made(text: str) -> Any:
-        version = parse_version(text) if is_version(text) else None
-        if version is None:
-            raise UnfitError
-        return compared_part(version, relation)
+        version = parse_version(text)
+        return compared_part(version, relation) if version is not None else None
 
-    return Sort(str, "7.{}.7".format, made)
+    return Sort(str, "7.{}.7".format, _is_version, made)
 
 
 _TEXT = Sort(str, "hole {}".format)
-_WORD = Sort(str, "hole {}".format, _word)
+_WORD = Sort(str, "hole {}".format, _is_word)
 _INTEGER = Sort(int, lambda n: 7_000_000_000 + n)
 _FLOAT = Sort(float, lambda n: 7e9 + n)
-_TEXTS = Sort(list, lambda n: [f"hole {n}"], _texts)
-_NUMBERS = Sort(list, lambda n: [7_000_000_000 + n], _numbers)
+_TEXTS = Sort(list, lambda n: [f"hole {n}"], _are_texts, frozenset)
+_NUMBERS = Sort(list, lambda n: [7_000_000_000 + n], _are_numbers, frozenset)
 WEIGHT = Sort(int, lambda n: 1_000_003 + n)
 """Of a weight from 0; what is below is for the reader."""
 _VERSIONS = {relation: _version(relation) for relation in VERSION_RELATIONS}

@@ -167,4 +167,4 @@ def _definition(model: _Split) -> Definition:
         clauses += [{"!": [model.where]}, first]
     clauses += [without(model.by), first, draw(model.salt, model.by, {name: arm.weight for name, arm in model.arms.items()})]
     names = {name: name for name in model.arms}
-    return Definition(model.split, "ENABLED", names, first, {"if": clauses}, {}, ("splits", model.split), ())
+    return Definition(model.split, "ENABLED", names, "str", first, {"if": clauses}, {}, ("splits", model.split), ())

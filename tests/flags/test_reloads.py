@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from livecfg.document import DocumentLimits
 from livecfg.errors import RefusedError
 from livecfg.flags import file
+from livecfg.flags import flag as flag_module
 from livecfg.flags.file import read_flags
 from livecfg.flags.targeting import Dialect
 from livecfg.flags.templates import Templates
@@ -248,6 +249,28 @@ def test_a_changed_file_is_the_only_one_that_is_made_again(tmp_path: Path) -> No
     assert [key for key in after.flags if after.flags[key] is not before.flags[key]] == ["of flat/a.yaml"]
     assert after.flag("of flat/a.yaml", "", {}) == "never like this"
     assert before.flag("of flat/a.yaml", False, {}) in {True, False}  # noqa: FBT003 - the default
+
+
+def test_a_process_reads_no_rule_of_a_form_that_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(plan: str) -> str:
+        targeting = {"if": [{"==": [{"var": "plan"}, plan]}, "on", "off"]}
+        flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "targeting": targeting}
+        return json.dumps({"flags": {"f": flag}})
+
+    folder = Folder(tmp_path)
+    made: list[Snapshot[Config] | None] = [None]
+    for plan in ("free", "basic", "pro"):
+        folder.write("flags/one.yaml", rule(plan))
+        made.append(folder.load(made[-1])[0])
+    folder.write("flags/one.yaml", rule("team"))
+    with monkeypatch.context() as patch:
+        patch.setattr(flag_module, "rule_of", None)  # who reads a rule fails
+        last, _ = folder.load(made[-1])
+    beside, _ = folder.load(made[-1])  # which has none left to lend
+    assert last is not None
+    assert beside is not None
+    for plan in ("pro", "team"):
+        assert last.flag("f", None, {"plan": plan}) is beside.flag("f", None, {"plan": plan}) is (plan == "team")
 
 
 @pytest.mark.parametrize("added", ["flags/flat/b.yaml", "flags/flat/a.yaml", "flags/one.yaml"])

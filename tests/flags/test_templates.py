@@ -16,6 +16,7 @@ from livecfg.flags.flag import compile_flags
 from livecfg.flags.segment import PREFIX, Segment
 from livecfg.flags.targeting import Dialect, Rule, TooLargeError, read_rule
 from livecfg.flags.templates import Templates
+from livecfg.refusal import Code
 from tests.flags import rules
 from tests.flags.test_properties import NAMES, RULES, SCALARS
 
@@ -219,10 +220,12 @@ def flags_of(r: random.Random) -> dict[str, Any]:
     return flags
 
 
-def loaded(flags: dict[str, Any], dialect: Dialect) -> tuple[dict[str, Any], set[tuple[Any, ...]]]:
+def loaded(
+    flags: dict[str, Any], dialect: Dialect, templates: Templates | None = None
+) -> tuple[dict[str, Any], set[tuple[Any, ...]]]:
     document = read(json.dumps({"flags": flags, "$evaluators": {"shared": SHARED["shared"]}}).encode(), "flags.json")
     try:
-        return dict(compile_flags(document, dialect)), set()
+        return dict(compile_flags(document, dialect, templates=templates)), set()
     except RefusedError as error:
         return {}, {(r.code, r.message, r.advice) for r in error.refusals}
 
@@ -231,14 +234,15 @@ def loaded(flags: dict[str, Any], dialect: Dialect) -> tuple[dict[str, Any], set
 @pytest.mark.parametrize("static", [{}, STATIC])
 def test_a_document_gives_what_each_of_its_flags_gives_alone(gate: Any, static: dict[str, Any]) -> None:
     dialect = Dialect("v2", gate, static, {}, lambda: 7)
+    kept = Templates()
     for seed in range(8):
         r = random.Random(seed)
         flags = flags_of(r)
         alone = {key: loaded({key: flag}, dialect) for key, flag in flags.items()}
-        _, faults = loaded(flags, dialect)
+        _, faults = loaded(flags, dialect, kept)
         assert faults == set().union(*(refused for _, refused in alone.values())), seed
         sound = {key: flags[key] for key, (_, refused) in alone.items() if not refused}
-        together, none = loaded(sound, dialect)
+        together, none = loaded(sound, dialect, kept)
         assert not none
         for key, flag in together.items():
             other = alone[key][0][key]
@@ -248,3 +252,25 @@ def test_a_document_gives_what_each_of_its_flags_gives_alone(gate: Any, static: 
                 assert flag.serve(context, default) == other.serve(context, default), (key, flags[key], context)
                 assert flag.evaluate(context, default, "r") == other.evaluate(context, default, "r")
                 assert flag.serve(context, default) == flag.evaluate(context, default, "r").value
+
+
+def test_a_flag_that_differs_from_the_one_before_in_its_variants_alone_is_looked_at() -> None:
+    def flag(variants: dict[str, Any]) -> dict[str, Any]:
+        rule = {"if": [{"==": [{"var": "plan"}, "pro"]}, "on", "off"]}
+        return {"state": "ENABLED", "variants": variants, "targeting": rule}
+
+    dialect = Dialect("v2", "strict", {}, {}, lambda: 7)
+    variants: list[dict[str, Any]] = [{"on": True, "off": False}] * 3 + [{"on": 1, "off": 0}, {"off": "on", "on": "off"}]
+    made, _ = loaded({f"f{i}": flag(each) for i, each in enumerate(variants)}, dialect)
+    assert [made[key].serve({"plan": "pro"}, None) for key in made] == [True, True, True, 1, "off"]
+    _, faults = loaded({f"f{i}": flag(each) for i, each in enumerate([*variants, {"yes": True, "off": False}])}, dialect)
+    assert {code for code, _, _ in faults} == {Code.FLAG_REFERENCE}
+
+
+def test_templates_have_room_until_a_rule_finds_none() -> None:
+    dialect = Dialect("v2", "strict", {}, {}, lambda: 7)
+    templates = Templates()
+    for number in range(18):
+        assert templates.have_room()
+        templates.fitted({"if": [{"==": [{"var": "plan"}, "pro"]}, "a", {"var": f"v{number}"}]}, "f", dialect)
+    assert not templates.have_room()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmh3 import hash as murmur3
 
-from livecfg.flags import bucketing, operators, values
+from livecfg.flags import bucketing, nodes, operators, values
 from livecfg.flags.evaluate import Evaluation
 from livecfg.flags.operators import OPERATORS
 
@@ -59,22 +59,22 @@ _VERSION = {"=": ast.Eq, "!=": ast.NotEq, "<": ast.Lt, "<=": ast.LtE, ">": ast.G
 
 def name_of(name: str) -> ast.Name:
     """Read a name."""
-    return ast.Name(name, ast.Load())
+    return nodes.Name(name, ast.Load())
 
 
 def call(function: str | ast.expr, *arguments: ast.expr) -> ast.Call:
     """Call a function with positional arguments."""
-    return ast.Call(name_of(function) if isinstance(function, str) else function, list(arguments), [])
+    return nodes.Call(name_of(function) if isinstance(function, str) else function, list(arguments), [])
 
 
 def method(owner: str, method: str, *arguments: ast.expr) -> ast.Call:
     """Call a method of a name."""
-    return call(ast.Attribute(name_of(owner), method, ast.Load()), *arguments)
+    return call(nodes.Attribute(name_of(owner), method, ast.Load()), *arguments)
 
 
 def compare(left: ast.expr, operator: type[ast.cmpop], right: ast.expr) -> ast.Compare:
     """Compare two values."""
-    return ast.Compare(left, [operator()], [right])
+    return nodes.Compare(left, [operator()], [right])
 
 
 def type_is(value: ast.expr, kind: str) -> ast.Compare:
@@ -84,12 +84,12 @@ def type_is(value: ast.expr, kind: str) -> ast.Compare:
 
 def negation(value: ast.expr) -> ast.UnaryOp:
     """Negate."""
-    return ast.UnaryOp(ast.Not(), value)
+    return nodes.UnaryOp(ast.Not(), value)
 
 
 def literal(value: Any) -> ast.Constant:
     """Write a literal of the generator's own: never text of the configuration."""
-    return ast.Constant(value)
+    return nodes.Constant(value)
 
 
 class Expressions:
@@ -124,7 +124,7 @@ class Expressions:
             return value, value
         self.temporaries += 1
         name = f"t{self.temporaries}"
-        return ast.NamedExpr(ast.Name(name, ast.Store()), value), name_of(name)
+        return nodes.NamedExpr(nodes.Name(name, ast.Store()), value), name_of(name)
 
     def traced(self, identity: int, value: ast.expr) -> ast.expr:
         """Note the value of an operation, in the mode `trace`."""
@@ -145,14 +145,14 @@ class Expressions:
         if not version.startswith("v2"):
             data = call("encode", again)
         if short:
-            data = ast.BinOp(self.constant(by[1]), ast.Add(), data)
+            data = nodes.BinOp(self.constant(by[1]), ast.Add(), data)
         if version.startswith("v2"):  # mmh3 takes texts too, and crashes the process at one that UTF-8 cannot encode
             data = call("utf8", data)
-        return ast.IfExp(there, call("murmur3", data, literal(0), literal(False)), literal(None))  # noqa: FBT003 - signed=False
+        return nodes.IfExp(there, call("murmur3", data, literal(0), literal(False)), literal(None))  # noqa: FBT003 - signed=False
 
     def share(self, hashed: ast.expr, total: ast.expr) -> ast.expr:
         """Give an expression for the bucket of a hash."""
-        return ast.BinOp(ast.BinOp(hashed, ast.Mult(), total), ast.RShift(), literal(32))
+        return nodes.BinOp(nodes.BinOp(hashed, ast.Mult(), total), ast.RShift(), literal(32))
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class Expressions:
 
     def joined(self, operator: ast.boolop, parts: list[ast.expr]) -> ast.expr:
         """Join with `and` or `or`."""
-        return parts[0] if len(parts) == 1 else ast.BoolOp(operator, parts)
+        return parts[0] if len(parts) == 1 else nodes.BoolOp(operator, parts)
 
     def value(self, node: Node) -> ast.expr:
         """Give an expression for the value of a node."""
@@ -190,7 +190,7 @@ class Expressions:
         return literal(node[1])
 
     def _value_list(self, node: Node) -> ast.expr:
-        return ast.List([self.value(n) for n in node[1]], ast.Load())
+        return nodes.List([self.value(n) for n in node[1]], ast.Load())
 
     def _value_fail(self, node: Node) -> ast.expr:
         return method("F", "unknown", literal(node[1]))
@@ -209,7 +209,7 @@ class Expressions:
 
     def _value_or_default(self, node: Node) -> ast.expr:
         first, again = self.held(self.value(node[1]))
-        return ast.IfExp(compare(first, ast.IsNot, literal(None)), again, self.value(node[2]))
+        return nodes.IfExp(compare(first, ast.IsNot, literal(None)), again, self.value(node[2]))
 
     def _value_var(self, node: Node) -> ast.expr:
         slot = node[1]
@@ -224,9 +224,9 @@ class Expressions:
             return call("dig", top, self.constant(rest))
         held, again = self.held(top)
         part = self.constant(rest)
-        deep = call("dig", again, ast.Tuple([part], ast.Load()))
-        got = call(ast.Attribute(again, "get", ast.Load()), part)
-        return ast.IfExp(type_is(held, "dict"), got, deep)
+        deep = call("dig", again, nodes.Tuple([part], ast.Load()))
+        got = call(nodes.Attribute(again, "get", ast.Load()), part)
+        return nodes.IfExp(type_is(held, "dict"), got, deep)
 
     def _value_call(self, node: Node) -> ast.expr:
         _, identity, name, operands = node
@@ -238,14 +238,14 @@ class Expressions:
         self.inner += 1
         body = self.value(rule)
         self.inner -= 1
-        function = ast.Lambda(ast.arguments([], [ast.arg("c")], None, [], [], None, []), body)
+        function = nodes.Lambda(ast.arguments([], [nodes.arg("c")], None, [], [], None, []), body)
         return self.traced(identity, call(_operator(name), over, function, *(self.value(n) for n in more)))
 
     def _value_if(self, node: Node) -> ast.expr:
         _, identity, pairs, otherwise = node
         result = self.value(otherwise)
         for condition, then in reversed(pairs):
-            result = ast.IfExp(self.truth(condition), self.value(then), result)
+            result = nodes.IfExp(self.truth(condition), self.value(then), result)
         return self.traced(identity, result)
 
     def _value_logic(self, node: Node) -> ast.expr:
@@ -257,7 +257,7 @@ class Expressions:
         for operand, _ in reversed(pairs[:-1]):
             first, again = self.held(self.value(operand))
             test = call("truthy", first)
-            result = ast.IfExp(test, result, again) if name == "and" else ast.IfExp(test, again, result)
+            result = nodes.IfExp(test, result, again) if name == "and" else nodes.IfExp(test, again, result)
         return self.traced(identity, result)
 
     def _value_not(self, node: Node) -> ast.expr:
@@ -274,7 +274,7 @@ class Expressions:
             result = call(slow, self.value(a), right)
         else:
             check, again = self._typed(a, "str" if how == "str" else "int")
-            result = ast.IfExp(check, compare(again, ast.Eq, right), call(slow, again, right))
+            result = nodes.IfExp(check, compare(again, ast.Eq, right), call(slow, again, right))
         return self.traced(identity, negation(result) if name[0] == "!" else result)
 
     def _typed(self, node: Node, kind: str) -> tuple[ast.expr, ast.expr]:
@@ -299,7 +299,7 @@ class Expressions:
         if b[0] == "number":
             check, again = self._typed(a, "int")
             right = self.constant(b[1])
-            return ast.IfExp(check, compare(again, fast, right), call(slow, again, right))
+            return nodes.IfExp(check, compare(again, fast, right), call(slow, again, right))
         return call(slow, self.value(a), self.value(b))
 
     def _value_number(self, node: Node) -> ast.expr:
@@ -311,44 +311,44 @@ class Expressions:
             return compare(self.value(needle), ast.In, self.constant(among))
         check, again = self._typed(needle, "str" if how == "str" else "int")
         literal = self.constant(among)
-        return self.traced(identity, ast.IfExp(check, compare(again, ast.In, literal), call("contains", again, literal)))
+        return self.traced(identity, nodes.IfExp(check, compare(again, ast.In, literal), call("contains", again, literal)))
 
     def _value_version(self, node: Node) -> ast.expr:
         _, identity, relation, version, other = node
         check, again = self._typed(version, "str")
-        parsed = ast.IfExp(check, ast.Subscript(name_of("versions"), again, ast.Load()), call("version_of", again))
+        parsed = nodes.IfExp(check, nodes.Subscript(name_of("versions"), again, ast.Load()), call("version_of", again))
         held, read = self.held(parsed)
         part: ast.expr = read
         if relation == "^":
-            part = ast.Subscript(read, literal(0), ast.Load())
+            part = nodes.Subscript(read, literal(0), ast.Load())
         elif relation == "~":
-            part = ast.Subscript(read, ast.Slice(None, literal(2), None), ast.Load())
+            part = nodes.Subscript(read, nodes.Slice(None, literal(2), None), ast.Load())
         compared = compare(part, _VERSION[relation], self.constant(other))
-        return self.traced(identity, ast.IfExp(compare(held, ast.Is, literal(None)), literal(None), compared))
+        return self.traced(identity, nodes.IfExp(compare(held, ast.Is, literal(None)), literal(None), compared))
 
     def _value_prefix(self, node: Node) -> ast.expr:
         _, identity, prefix, value = node
         check, again = self._typed(value, "str")
         text = self.constant(prefix)
-        return self.traced(identity, ast.IfExp(check, ast.BinOp(text, ast.Add(), again), call("cat", text, again)))
+        return self.traced(identity, nodes.IfExp(check, nodes.BinOp(text, ast.Add(), again), call("cat", text, again)))
 
     def _value_fractional(self, node: Node) -> ast.expr:
         _, identity, version, by, _, limits, heads, _ = node
         held, again = self.held(self.hash(version, by))
         result = self.value(heads[-1])
         for limit, head in zip(reversed(limits), reversed(heads[:-1]), strict=True):
-            result = ast.IfExp(compare(again, ast.Lt, self.constant(limit)), self.value(head), result)
-        return self.traced(identity, ast.IfExp(compare(held, ast.Is, literal(None)), literal(None), result))
+            result = nodes.IfExp(compare(again, ast.Lt, self.constant(limit)), self.value(head), result)
+        return self.traced(identity, nodes.IfExp(compare(held, ast.Is, literal(None)), literal(None), result))
 
     def _value_weighed(self, node: Node) -> ast.expr:
         _, identity, version, by, weights, heads, _ = node
-        given = ast.Tuple([self.value(w) for w in weights], ast.Load())
-        drawn = ast.Subscript(call("weighed", self.hash(version, by), given), literal(0), ast.Load())
+        given = nodes.Tuple([self.value(w) for w in weights], ast.Load())
+        drawn = nodes.Subscript(call("weighed", self.hash(version, by), given), literal(0), ast.Load())
         held, again = self.held(drawn)
         result = self.value(heads[-1])
         for i, head in reversed(list(enumerate(heads[:-1]))):
-            result = ast.IfExp(compare(again, ast.Eq, literal(i)), self.value(head), result)
-        return self.traced(identity, ast.IfExp(compare(held, ast.Is, literal(None)), literal(None), result))
+            result = nodes.IfExp(compare(again, ast.Eq, literal(i)), self.value(head), result)
+        return self.traced(identity, nodes.IfExp(compare(held, ast.Is, literal(None)), literal(None), result))
 
 
 _METHODS = {"!": "not", "!!": "not"}

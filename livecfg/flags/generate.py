@@ -12,6 +12,7 @@ import functools
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from livecfg.flags import nodes
 from livecfg.flags.expressions import (
     GLOBALS,
     Expressions,
@@ -77,18 +78,6 @@ def table(dispatch: tuple[int, ...], constants: Sequence[Any]) -> dict[str, int]
     return {constants[parameter]: number for number, parameter in reversed(tuple(enumerate(dispatch)))}
 
 
-def _locate(function: ast.FunctionDef) -> None:
-    """Give every node a place, which `compile` asks for; `ast.fix_missing_locations` takes longer than `compile` itself."""
-    rest: list[Any] = [function]
-    while rest:
-        node = rest.pop()
-        if isinstance(node, list):
-            rest += node
-        elif isinstance(node, ast.AST):
-            rest += vars(node).values()
-            node.lineno = node.col_offset = 1  # type: ignore[attr-defined]  # an operator has none, and may have
-
-
 class _Generator(Expressions):
     def __init__(self, shape: Node, leaves: tuple[int, ...], kind: str, mode: Mode) -> None:
         super().__init__(shape, mode)
@@ -104,31 +93,30 @@ class _Generator(Expressions):
         names += [f"k{i}" for i in range(len(set(self.places)))]
         names += parameters(self.leaves, self.mode)
         names += ["j"] if self.dispatched else []
-        arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
-        function = ast.FunctionDef(self.mode, arguments, guarded, [], None)
-        _locate(function)
+        arguments = ast.arguments([], [nodes.arg(n) for n in names], None, [], [], None, [])
+        function = nodes.FunctionDef(self.mode, arguments, guarded, [], None)
         compiled = compile(ast.Module([function], []), _FILE, "exec", dont_inherit=True, optimize=2)
         return next(c for c in compiled.co_consts if isinstance(c, CodeType))
 
     def _type_check(self) -> list[ast.stmt]:
-        wrong: ast.expr = ast.Compare(call("type", name_of("d")), [ast.IsNot()], [name_of(self.kind)])
+        wrong: ast.expr = nodes.Compare(call("type", name_of("d")), [ast.IsNot()], [name_of(self.kind)])
         if self.kind == "bool":
-            wrong = self.joined(ast.And(), [ast.Compare(name_of("d"), [ast.IsNot()], [literal(b)]) for b in (False, True)])
+            wrong = self.joined(ast.And(), [nodes.Compare(name_of("d"), [ast.IsNot()], [literal(b)]) for b in (False, True)])
         if self.mode == "serve":
-            return [ast.If(wrong, [ast.Return(method("F", "other", name_of("c"), name_of("d")))], [])]
+            return [nodes.If(wrong, [nodes.Return(method("F", "other", name_of("c"), name_of("d")))], [])]
         if self.mode == "evaluate":
-            return [ast.If(wrong, [ast.Return(method("F", "coerced", name_of("c"), name_of("d"), name_of("r")))], [])]
+            return [nodes.If(wrong, [nodes.Return(method("F", "coerced", name_of("c"), name_of("d"), name_of("r")))], [])]
         return []
 
     def _guard(self, body: list[ast.stmt]) -> ast.Try:
         if self.mode == "serve":
-            last = ast.ExceptHandler(name_of("Exception"), None, [ast.Return(name_of("d"))])  # a stack that is nearly full
-            again = ast.Return(method("F", "other", name_of("c"), name_of("d")))
-            handler = ast.ExceptHandler(name_of("Exception"), None, [ast.Try([again], [last], [], [])])
+            last = nodes.ExceptHandler(name_of("Exception"), None, [nodes.Return(name_of("d"))])  # a stack that is nearly full
+            again = nodes.Return(method("F", "other", name_of("c"), name_of("d")))
+            handler = nodes.ExceptHandler(name_of("Exception"), None, [nodes.Try([again], [last], [], [])])
         else:
             failed = method("F", "failed", name_of("x"), name_of("d"), name_of("r"))
-            handler = ast.ExceptHandler(name_of("Exception"), "x", [ast.Return(failed)])
-        return ast.Try(body, [handler], [], [])
+            handler = nodes.ExceptHandler(name_of("Exception"), "x", [nodes.Return(failed)])
+        return nodes.Try(body, [handler], [], [])
 
     def _hoisted(self) -> list[ast.stmt]:
         """Variables that are read more than once, and whether they are texts, before anything else."""
@@ -136,9 +124,9 @@ class _Generator(Expressions):
         for slot, (_, uses) in enumerate(self.variables):
             value = self._read(slot)
             if uses > 1:
-                statements.append(ast.Assign([ast.Name(f"v{slot}", ast.Store())], value))
+                statements.append(nodes.Assign([nodes.Name(f"v{slot}", ast.Store())], value))
                 if self.texts.get(slot, 0) > 1:
-                    statements.append(ast.Assign([ast.Name(f"s{slot}", ast.Store())], type_is(name_of(f"v{slot}"), "str")))
+                    statements.append(nodes.Assign([nodes.Name(f"s{slot}", ast.Store())], type_is(name_of(f"v{slot}"), "str")))
         return statements
 
     # --- the end of the rule ------------------------------------------------------------------------------------------
@@ -151,18 +139,18 @@ class _Generator(Expressions):
         variant = self.leaves[leaf]
         value = name_of(f"value{variant}" if variant >= 0 else "d")
         if self.mode == "serve":
-            return [ast.Return(value)]
+            return [nodes.Return(value)]
         drawn = name_of(bucket) if bucket else literal(None)
         name = name_of(f"variant{variant}") if variant >= 0 else literal(None)
         reason, error, rule = (name_of(f"{part}{leaf}") for part in ("reason", "error", "rule"))
-        metadata = ast.Attribute(name_of("F"), "metadata", ast.Load())
-        return [ast.Return(call("Evaluation", value, name, reason, error, name_of("r"), rule, drawn, metadata))]
+        metadata = nodes.Attribute(name_of("F"), "metadata", ast.Load())
+        return [nodes.Return(call("Evaluation", value, name, reason, error, name_of("r"), rule, drawn, metadata))]
 
     def _tail_tail_if(self, node: Node, bucket: str | None) -> list[ast.stmt]:
         _, identity, pairs, otherwise = node
         statements: list[ast.stmt] = []
         for condition, result in pairs:
-            statements.append(ast.If(self.traced(identity, self.truth(condition)), self.tail(result, bucket), []))
+            statements.append(nodes.If(self.traced(identity, self.truth(condition)), self.tail(result, bucket), []))
         if node is self.tree and self.dispatched:
             statements = self._in_blocks(statements, pairs[0][0])
         return statements + self.tail(otherwise, bucket)
@@ -171,48 +159,48 @@ class _Generator(Expressions):
         """Pass over the tests before the first one that may hold, by the table; only where the variable is a text."""
         equality = condition[3][0][0] if condition[0] == "logic" else condition
         check, text = self._typed(equality[4], "str")
-        first = ast.IfExp(check, method("j", "get", text, literal(len(tests))), literal(0))
-        statements: list[ast.stmt] = [ast.Assign([ast.Name("n", ast.Store())], first)]
+        first = nodes.IfExp(check, method("j", "get", text, literal(len(tests))), literal(0))
+        statements: list[ast.stmt] = [nodes.Assign([nodes.Name("n", ast.Store())], first)]
         for start in range(0, len(tests), _BLOCK):
             block = tests[start : start + _BLOCK]
-            statements.append(ast.If(compare(name_of("n"), ast.Lt, literal(start + len(block))), block, []))
+            statements.append(nodes.If(compare(name_of("n"), ast.Lt, literal(start + len(block))), block, []))
         return statements
 
     def _tail_test(self, node: Node, bucket: str | None) -> list[ast.stmt]:
         _, test, yes, no = node
-        return [ast.If(self.truth(test), self.tail(yes, bucket), []), *self.tail(no, bucket)]
+        return [nodes.If(self.truth(test), self.tail(yes, bucket), []), *self.tail(no, bucket)]
 
     def _tail_dynamic(self, node: Node, _: str | None) -> list[ast.stmt]:
         _, value, leaf = node
         if self.mode == "serve":
-            return [ast.Return(method("F", "pick", self.value(value), name_of("d")))]
+            return [nodes.Return(method("F", "pick", self.value(value), name_of("d")))]
         rule = name_of(f"rule{leaf[1]}")
-        return [ast.Return(method("F", "detail", self.value(value), name_of("d"), name_of("r"), rule))]
+        return [nodes.Return(method("F", "detail", self.value(value), name_of("d"), name_of("r"), rule))]
 
     def _tail_fractional(self, node: Node, bucket: str | None) -> list[ast.stmt]:
         _, identity, version, by, total, limits, heads, null = node
         self.temporaries += 1
         drawn, name = f"h{self.temporaries}", f"b{self.temporaries}"
         hashed = self.hash(version, by)
-        statements: list[ast.stmt] = [ast.If(negation(hashed.test), self.tail(null, bucket), [])]
-        statements.append(ast.Assign([ast.Name(drawn, ast.Store())], hashed.body))
+        statements: list[ast.stmt] = [nodes.If(negation(hashed.test), self.tail(null, bucket), [])]
+        statements.append(nodes.Assign([nodes.Name(drawn, ast.Store())], hashed.body))
         if self.mode != "serve":  # the number is for people: the limits are set on the hash itself
             share = self.traced(identity, self.share(name_of(drawn), self.constant(total)))
-            statements.append(ast.Assign([ast.Name(name, ast.Store())], share))
+            statements.append(nodes.Assign([nodes.Name(name, ast.Store())], share))
         for limit, head in zip(limits, heads[:-1], strict=True):
-            statements.append(ast.If(compare(name_of(drawn), ast.Lt, self.constant(limit)), self.tail(head, name), []))
+            statements.append(nodes.If(compare(name_of(drawn), ast.Lt, self.constant(limit)), self.tail(head, name), []))
         return statements + self.tail(heads[-1], name)
 
     def _tail_weighed(self, node: Node, bucket: str | None) -> list[ast.stmt]:
         _, identity, version, by, weights, heads, null = node
         self.temporaries += 1
         name, drawn = f"a{self.temporaries}", f"b{self.temporaries}"
-        given = ast.Tuple([self.value(w) for w in weights], ast.Load())
+        given = nodes.Tuple([self.value(w) for w in weights], ast.Load())
         arm = call("weighed", self.hash(version, by), given)
-        target = ast.Tuple([ast.Name(name, ast.Store()), ast.Name(drawn, ast.Store())], ast.Store())
-        statements: list[ast.stmt] = [ast.Assign([target], arm)]
+        target = nodes.Tuple([nodes.Name(name, ast.Store()), nodes.Name(drawn, ast.Store())], ast.Store())
+        statements: list[ast.stmt] = [nodes.Assign([target], arm)]
         nothing = compare(self.traced(identity, name_of(name)), ast.Is, literal(None))
-        statements.append(ast.If(nothing, self.tail(null, bucket), []))
+        statements.append(nodes.If(nothing, self.tail(null, bucket), []))
         for i, head in enumerate(heads[:-1]):
-            statements.append(ast.If(compare(name_of(name), ast.Eq, literal(i)), self.tail(head, drawn), []))
+            statements.append(nodes.If(compare(name_of(name), ast.Eq, literal(i)), self.tail(head, drawn), []))
         return statements + self.tail(heads[-1], drawn)

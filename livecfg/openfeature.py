@@ -149,7 +149,7 @@ class LivecfgProvider(AbstractProvider):
         said = made.flag_metadata
         metadata = {**said, "version": made.revision} if said else {"version": made.revision}
         if made.error_code is None:
-            return FlagResolutionDetails(made.value, None, None, str(made.reason), made.variant, metadata)
+            return FlagResolutionDetails(made.value, None, None, made.reason, made.variant, metadata)
         code = made.error_code.value
         return FlagResolutionDetails(made.value, ErrorCode(code), _MESSAGES[code], Reason.ERROR, None, metadata)
 

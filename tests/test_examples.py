@@ -125,3 +125,11 @@ def test_every_command_the_readme_names_exists() -> None:
     said = set(re.findall(r"(?:^|`)\$? ?livecfg ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     for command in sorted(said):
         assert group.get_command(Context(group), command), f"README names `livecfg {command}`"
+
+
+def test_every_variable_that_is_read_stands_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    sources = [path.read_text() for path in sorted((ROOT / "livecfg").rglob("*.py"))]
+    read = {name for text in sources for name in re.findall(r"""["'](LIVECFG_[A-Z_]*)""", text)}
+    assert {"LIVECFG_HOME", "LIVECFG_KEY", "LIVECFG_DEBUG"} <= read
+    assert [name for name in sorted(read) if name not in readme] == []

@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from livecfg.errors import LivecfgError
+from livecfg.hub.connections import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,12 +144,23 @@ async def serve(address: str, app: Starlette) -> None:
     if not port.isdigit():
         raise LivecfgError(f"expected host:port, got {address}")
     config = uvicorn.Config(
-        app, host=host.strip("[]") or "127.0.0.1", port=int(port), log_level="warning", access_log=False, lifespan="off"
+        app,
+        host=host.strip("[]") or "127.0.0.1",
+        port=int(port),
+        http=Connection,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
     )
+    server = _Server(config)
+    server.servers = []
     try:
-        await _Server(config).serve()
+        await server.serve()
     except SystemExit as error:  # its way to say that the address cannot be used
         raise LivecfgError(f"cannot listen on {address}") from error
+    finally:
+        for listener in server.servers:  # it leaves them open when it is cancelled
+            listener.close()
 
 
 async def _body(request: Request) -> bytes | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import random
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,9 +16,15 @@ from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from livecfg import follower
+from livecfg.hub import connections
+from livecfg.hub.connections import MOST
 from livecfg.hub.link import HubLink
+from livecfg.hub.web import serve
 from tests.hub.test_hub import BASE, Hub, live_config, set_timeout, wait_until
 from tests.simulator import ConfigRepo, GitHttpServer, closed_port
 from tests.simulator.repo import REPO_ID
@@ -24,6 +32,9 @@ from tests.simulator.repo import REPO_ID
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 SECRET = "shared with the Git host"
 BODY = json.dumps({"ref": "refs/heads/main", "after": "0" * 40}).encode()
@@ -240,3 +251,61 @@ def test_a_hook_whose_body_does_not_come_is_let_go(hub: HookedHub) -> None:
         assert connection.getresponse().status == 408
     finally:
         connection.close()
+
+
+def test_who_holds_connections_open_keeps_nobody_out(hub: HookedHub) -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", hub.http_port))) for _ in range(MOST + 50)]
+        held[60].sendall(b"GET /healthz HTTP/1.1\r\n")  # and one that never says it all
+        for _ in range(3):
+            assert hub.get("/healthz") == 200
+        closed = [not _is_open(each) for each in held]
+    assert closed[:50] == [True] * 50
+    assert not any(closed[60:])
+
+
+def test_a_connection_ends_but_not_an_answer_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_S", 0.2)
+    asyncio.run(_one_idle_and_one_slow())
+
+
+async def _one_idle_and_one_slow() -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def answer(_request: Request) -> Response:
+        asked.set()
+        await ended.wait()
+        return PlainTextResponse("late\n")
+
+    port = closed_port()
+    serving = asyncio.create_task(serve(f"127.0.0.1:{port}", Starlette(routes=[Route("/", answer)])))
+    async with asyncio.timeout(30):
+        (idle, half), (answered, whole) = [await _connected(port) for _ in range(2)]
+        half.write(b"GET / HTTP/1.1\r\n")
+        whole.write(b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n")
+        await asked.wait()
+        assert await idle.read() == b""
+        ended.set()
+        assert (await answered.read()).endswith(b"late\n")
+    half.close()
+    whole.close()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+async def _connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    while True:
+        try:
+            return await asyncio.open_connection("127.0.0.1", port)
+        except OSError:  # it does not listen yet
+            await asyncio.sleep(0)
+
+
+def _is_open(connection: socket.socket) -> bool:
+    connection.setblocking(False)  # noqa: FBT003 - the socket's signature
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from livecfg.hub._pb import hub_pb2
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 FORGET_S = 600.0
 LOST = "LOST"
 _PROCESSES_MOST = 1000
+_OF_ONE_MOST = 100_000
+"""Processes of one credential: hosts that come and go under ever new names fill no more of the hub's memory."""
 
 
 class Host:
@@ -51,11 +54,14 @@ class Fleet:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, hub_pb2.Process] = {p.boot: p for p in store.all()}
+        self._known: dict[str, hub_pb2.Process] = {}
+        self._of: dict[str, OrderedDict[str, None]] = {}
+        """Boot ids by credential, those of lost processes first."""
         self._speaker: dict[str, Host] = {}
-        self._dirty: set[str] = set(self._known)
-        for process in self._known.values():
+        for process in store.all():
             process.condition = LOST  # until its host is back
+            self._keep(process)
+        self._dirty: set[str] = set(self._known)
         self._changed = asyncio.Event()
         self.rejected = 0
 
@@ -67,19 +73,20 @@ class Fleet:
         boots, taken, rejected = set(), [], self.rejected
         for process in report.processes[:_PROCESSES_MOST]:
             clean(process)
-            if not self._may_report(process, host):
+            serves = process.alive and process.condition != "STOPPED"
+            if not self._may_report(process, host) or (serves and not self._has_room(process.boot, host.credential)):
                 self.rejected += 1
                 continue
             process.host, process.credential, process.seen_at = host.name, host.credential.name, now
             boots.add(process.boot)
             taken.append(process)
             self._speaker[process.boot] = host
-            if process.alive and process.condition != "STOPPED":
-                self._known[process.boot] = process
+            if serves:
+                self._keep(process)
             else:
                 self._forget(process.boot)
         if self.rejected > rejected:  # said once, however many there are
-            words = "%s (%s) reported %d processes of others: dropped"
+            words = "%s (%s) reported %d processes of others, or beyond the most of one credential: dropped"
             log.warning(words, host.name, host.credential.name or "anybody", self.rejected - rejected)
         for boot in self._spoken_for(host.boots - boots, host):
             self._forget(boot)
@@ -106,6 +113,7 @@ class Fleet:
             del self._speaker[boot]
             if process := self._known.get(boot):
                 process.condition, process.reason = LOST, "the host's stream ended; last known state"
+                self._of[process.credential].move_to_end(boot, last=False)
                 self._dirty.add(boot)
         self.touch()
 
@@ -113,9 +121,32 @@ class Fleet:
         """Those of the boots that this very stream spoke for last: a host may have come back on another one."""
         return [boot for boot in boots if self._speaker.get(boot) is host]
 
+    def _keep(self, process: hub_pb2.Process) -> None:
+        self._known[process.boot] = process
+        of = self._of.setdefault(process.credential, OrderedDict())
+        of[process.boot] = None
+        of.move_to_end(process.boot)
+
+    def _has_room(self, boot: str, credential: Credential) -> bool:
+        """Whether one more process of a credential is kept; a lost one makes room for it."""
+        of = self._of.get(credential.name, ())
+        if boot in of or len(of) < _OF_ONE_MOST:
+            return True
+        first = next(iter(of))
+        if self._known[first].condition != LOST:
+            return False
+        self._forget(first)
+        self._dirty.add(first)
+        return True
+
     def _forget(self, boot: str) -> None:
-        self._known.pop(boot, None)
         self._speaker.pop(boot, None)
+        process = self._known.pop(boot, None)
+        if process is not None:
+            of = self._of[process.credential]
+            del of[boot]
+            if not of:
+                del self._of[process.credential]
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ def _metrics(service: HubService, following: Following) -> str:
         ("remote_failures", "gauge", "failed questions to the remote in a row", {"": following.failures}),
         ("remote_age_seconds", "gauge", "since the remote answered", age_s),
         ("heartbeat_age_seconds", "gauge", "since a heartbeat was signed", beat_s),
-        ("reports_rejected_total", "counter", "reports of processes that are another's", {"": service.fleet.rejected}),
+        ("reports_rejected_total", "counter", "processes dropped: another's, or too many", {"": service.fleet.rejected}),
         ("counts_rejected_total", "counter", "counts of arms that are unsound, or another's", {"": service.tally.rejected}),
     ]
     kinds = ("offers", "reports", "objects", "throttled", "dropped", "unauthenticated", "hooks", "hooks_refused")

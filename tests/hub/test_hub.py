@@ -20,6 +20,7 @@ import pytest
 from pydantic import BaseModel
 
 from livecfg import Condition, GitSource, LiveConfig, Snapshot
+from livecfg.hub import fleet as fleet_module
 from livecfg.hub import wire
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.access import ANYBODY, Credential
@@ -418,6 +419,35 @@ def test_a_report_of_another_hosts_process_is_dropped() -> None:
         return [(p.boot, p.credential) for p in fleet.find("", "", ANYBODY)], fleet.rejected
 
     assert asyncio.run(main()) == ([("a", "mine"), ("b", "thief")], 2)
+
+
+def test_a_credential_has_so_many_processes_and_the_lost_ones_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "_OF_ONE_MOST", 3)
+    store = open_store("sqlite://")
+
+    async def main() -> tuple[list[str], list[str], int]:
+        fleet = Fleet(store)
+        one, other = (Credential(name, frozenset(("agent",))) for name in ("one", "other"))
+        steady = Host(one, "steady", "")
+        fleet.take(a_report("a", "b"), steady, 1.0)
+        for number in range(5):  # under ever new names
+            passing = Host(one, f"h{number}", "")
+            fleet.take(a_report(f"p{number}"), passing, 2.0)
+            await fleet.flush(2.0)
+            fleet.lost(passing)
+        fleet.take(a_report("x", "y", "z"), Host(other, "h", ""), 3.0)
+        seen = [p.boot for p in fleet.find("", "", ANYBODY)]
+        fleet.take(a_report("a", "b", "c"), steady, 4.0)
+        fleet.take(a_report("d"), Host(one, "late", ""), 5.0)  # all of its three are there
+        fleet.take(a_report("a", "b"), steady, 6.0)
+        fleet.take(a_report("d"), Host(one, "late", ""), 7.0)
+        await fleet.flush(7.0)
+        return seen, [p.boot for p in fleet.find("", "", ANYBODY)], fleet.rejected
+
+    seen, then, rejected = asyncio.run(main())
+    assert sorted(seen) == ["a", "b", "p4", "x", "y", "z"]
+    assert sorted(then) == sorted(p.boot for p in store.all()) == ["a", "b", "d", "x", "y", "z"]
+    assert rejected == 1
 
 
 def test_a_credential_with_a_service_reports_and_sees_that_service_only() -> None:

@@ -153,12 +153,11 @@ class Fleet:
     def find(self, service: str, env: str, credential: Credential) -> list[hub_pb2.Process]:
         """Give the processes of a service and environment (empty: of all), as far as the credential may see them."""
         mine = {"", credential.service}
-        found = [
+        return [
             p
             for p in self._known.values()
             if service in {"", p.service} and env in {"", p.env} and (credential.service == "" or p.service in mine)
         ]
-        return sorted(found, key=lambda p: (p.service, p.env, p.host, p.pid))
 
     @property
     def changed(self) -> asyncio.Event:

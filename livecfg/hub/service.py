@@ -27,13 +27,15 @@ from livecfg.hub.streams import Bucket, Stream
 from livecfg.hub.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from livecfg.hub.stores import Store
 
 log = logging.getLogger(__name__)
 
 _PART_BYTES = 256 << 10
+_WATCHED_S = 1e-4
+"""What a watcher waits for each process after an answer; making one takes an eighth of it."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -149,7 +151,7 @@ class HubService:
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Follow": grpc.stream_stream_rpc_method_handler(self.follow, from_host),
             "GetObjects": grpc.unary_stream_rpc_method_handler(self.get_objects, objects),
-            "Fleet": grpc.unary_unary_rpc_method_handler(self.ask_fleet, fleet),
+            "Fleet": grpc.unary_stream_rpc_method_handler(self.ask_fleet, fleet),
             "WatchFleet": grpc.unary_stream_rpc_method_handler(self.watch_fleet, fleet),
             "Counts": grpc.unary_unary_rpc_method_handler(self.ask_counts, counts),
         }
@@ -271,16 +273,19 @@ class HubService:
 
     # --- the fleet ----------------------------------------------------------------------------------------------------
 
-    async def ask_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> bytes:
+    async def ask_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
         """Give what every process serves."""
-        return self._reply(request, await self._admit(context, "viewer"))
+        for reply in self._replies(request, await self._admit(context, "viewer")):
+            yield reply
 
     async def watch_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
-        """Give it now and after every change."""
+        """Give it now and after changes: the more processes there are, the more changes go into one answer."""
         credential = await self._admit(context, "viewer")
         while not self.draining:
             changed = self.fleet.changed
-            yield self._reply(request, credential)
+            for reply in self._replies(request, credential):
+                yield reply
+            await asyncio.sleep(len(self.fleet) * _WATCHED_S)
             await changed.wait()
 
     async def ask_counts(self, request: hub_pb2.CountsRequest, context: Any) -> bytes:
@@ -292,9 +297,17 @@ class HubService:
             request.service = credential.service
         return hub_pb2.CountsReply(counts=await self.tally.ask(request, time.time())).SerializeToString()
 
-    def _reply(self, request: hub_pb2.FleetRequest, credential: Credential) -> bytes:
-        found = self.fleet.find(request.service, request.env, credential)
-        return hub_pb2.FleetReply(tip=self.tip, processes=found, refusals=self.refusals).SerializeToString()
+    def _replies(self, request: hub_pb2.FleetRequest, credential: Credential) -> Iterator[bytes]:
+        """Give an answer in parts that fit into messages; streams go on between them."""
+        reply, size = hub_pb2.FleetReply(tip=self.tip, refusals=self.refusals), 0
+        for process in self.fleet.find(request.service, request.env, credential):
+            if size > _PART_BYTES:
+                reply.more = True
+                yield reply.SerializeToString()
+                reply, size = hub_pb2.FleetReply(), 0
+            reply.processes.append(process)
+            size += process.ByteSize()
+        yield reply.SerializeToString()
 
 
 def _commit(given: str) -> str:

@@ -444,6 +444,9 @@ class FleetReply(google.protobuf.message.Message):
     TIP_FIELD_NUMBER: builtins.int
     PROCESSES_FIELD_NUMBER: builtins.int
     REFUSALS_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
+    more: builtins.bool
+    """more processes of the same answer follow in the next reply"""
     @property
     def tip(self) -> global___Commit:
         """the tip of the ref; position -1 when the hub's own walk skipped it"""
@@ -452,7 +455,7 @@ class FleetReply(google.protobuf.message.Message):
     def processes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Process]: ...
     @property
     def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Refusal]:
-        """of commits that the hub skipped"""
+        """of commits that the hub skipped; as the tip, in the first reply of an answer"""
 
     def __init__(
         self,
@@ -460,9 +463,10 @@ class FleetReply(google.protobuf.message.Message):
         tip: global___Commit | None = ...,
         processes: collections.abc.Iterable[global___Process] | None = ...,
         refusals: collections.abc.Iterable[global___Refusal] | None = ...,
+        more: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["tip", b"tip"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["processes", b"processes", "refusals", b"refusals", "tip", b"tip"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["more", b"more", "processes", b"processes", "refusals", b"refusals", "tip", b"tip"]) -> None: ...
 
 global___FleetReply = FleetReply
 

@@ -1,0 +1,85 @@
+"""What the hub says of its fleet, over real gRPC: all of it, however large, and not after every single change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from livecfg.hub import service, wire
+from livecfg.hub._pb import hub_pb2
+from livecfg.hub.access import ANYBODY
+from livecfg.hub.fleet import Host
+from tests.hub.test_streams import NEW, WAIT_S, Site, run
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_a_fleet_of_more_than_one_message_is_shown_whole_and_waited_for() -> None:
+    """Twelve hosts of a thousand processes: over the four MiB that a message may have."""
+
+    async def scenario(site: Site) -> None:
+        fleet = site.service.fleet
+        for number in range(12):
+            report = hub_pb2.Report(processes=[_process(f"{number:02}-{i:03}", i) for i in range(1000)])
+            assert report.ByteSize() * 12 > wire.MESSAGE_BYTES
+            fleet.take(report, Host(ANYBODY, f"node-{number:02}", ""), time.time())
+        _, shown = await _livecfg(site, "fleet", "status", "-o", "json")
+        processes = json.loads(shown)["data"]["processes"]
+        assert [p["host"] for p in processes] == sorted(f"node-{n:02}" for n in range(12) for _ in range(1000))
+        assert len({p["boot"] for p in processes}) == 12_000
+        code, shown = await _livecfg(site, "fleet", "wait", "--rev", NEW[:10], "--timeout", "30")
+        assert (code, shown.split(" after ")[0]) == (0, f"12000 processes serve {NEW[:10]}")
+
+    run(scenario)
+
+
+def test_a_watcher_of_a_large_fleet_hears_of_many_changes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hundred processes, as if they were twenty thousand."""
+    monkeypatch.setattr(service, "_WATCHED_S", 200 * service._WATCHED_S)
+
+    async def scenario(site: Site) -> None:
+        fleet = site.service.fleet
+        fleet.take(hub_pb2.Report(processes=[_process(str(i), i) for i in range(100)]), Host(ANYBODY, "node", ""), time.time())
+        other = Host(ANYBODY, "other", "")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{site.port}", options=wire.CLIENT_OPTIONS) as channel:
+            types = hub_pb2.FleetRequest.SerializeToString, hub_pb2.FleetReply.FromString
+            answers = channel.unary_stream(f"/{wire.SERVICE}/WatchFleet", *types)(hub_pb2.FleetRequest(), wait_for_ready=True)
+            heard = [await asyncio.wait_for(answers.read(), WAIT_S)]
+            for number in range(50):
+                fleet.take(hub_pb2.Report(processes=[_process("other", number)]), other, time.time())
+                await asyncio.sleep(0.001)
+            while not any(p.host == "other" and p.pid == 49 for reply in heard for p in reply.processes):
+                heard.append(await asyncio.wait_for(answers.read(), WAIT_S))
+            assert len([reply for reply in heard if not reply.more]) < 10
+
+    run(scenario)
+
+
+def _process(boot: str, pid: int) -> hub_pb2.Process:
+    serves = hub_pb2.Commit(ref="main", commit=NEW, payload_sha256="0" * 64, position=1)
+    return hub_pb2.Process(
+        boot=f"{boot}-{'0' * 40}",
+        pid=pid,
+        service="checkout",
+        env="prod",
+        instance=f"checkout-{boot}.example.com",
+        labels={"team": "payments", "zone": "eu-west-1a"},
+        python="3.11.7",
+        condition="READY",
+        applied=serves,
+        desired=serves,
+        alive=True,
+    )
+
+
+async def _livecfg(site: Site, *words: str) -> tuple[int | None, str]:
+    command = ("-m", "livecfg", *words, "--hub", f"127.0.0.1:{site.port}")
+    done = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await asyncio.wait_for(done.communicate(), WAIT_S)
+    return done.returncode, out.decode()

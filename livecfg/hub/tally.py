@@ -11,15 +11,16 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from livecfg.flags.statistics import GROUPS, Sums
-from livecfg.hub._pb import hub_pb2
+from livecfg.flags.statistics import GROUPS
 from livecfg.hub.report import clean
-from livecfg.hub.stores import events_of
+from livecfg.hub.totals import events_of, row_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from livecfg.hub._pb import hub_pb2
     from livecfg.hub.stores import Store
+    from livecfg.hub.totals import Key
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +37,14 @@ KEPT_ROWS = 5_000_000
 """As are the oldest of more: some 3 GB of what livecfg makes. 10,000 processes that start anew each day stay for weeks."""
 _FORGET_EVERY_S, _FORGET_EVERY_ROWS = 3_600.0, 500_000
 
-_Key = tuple[str, ...]
-
 
 class Tally:
     """The rows that the store does not have yet; the rest is in the store. Lives on the event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pending: dict[_Key, hub_pb2.ArmCounts] = {}
-        self._written: dict[_Key, int] = {}
+        self._pending: dict[Key, hub_pb2.ArmCounts] = {}
+        self._written: dict[Key, int] = {}
         self._forgot_at = 0.0
         self._since = 0
         """Rows written since old ones were forgotten."""
@@ -60,7 +59,7 @@ class Tally:
             if process is None or row.ByteSize() > _ROW_BYTES or len(self._pending) >= _PENDING_MOST:
                 self.rejected += 1  # those of an honest host come again
                 continue
-            key = (row.kind, row.name, row.boot, row.phase, row.arm, row.metric)
+            key = row_key(row)
             known = self._pending.get(key)
             if events_of(row) > (events_of(known) if known is not None else self._written.get(key, 0)):
                 row.service, row.env, row.at, row.processes = process.service, process.env, now, 1
@@ -87,7 +86,7 @@ class Tally:
         over = await asyncio.to_thread(self._store.forget_counts, now - KEPT_S, KEPT_ROWS)
         self._forgot_at, self._since = now, 0
         if over:
-            log.warning("forgot the %d oldest counts of splits and experiments: %d rows are kept", over, KEPT_ROWS)
+            log.warning("%d rows of counts are kept; the %d oldest are in the totals alone from now on", KEPT_ROWS, over)
 
     def _write(self, rows: list[hub_pb2.ArmCounts]) -> None:
         """Write what can have been counted: whoever sent it is not trusted."""
@@ -101,29 +100,8 @@ class Tally:
     async def ask(self, request: hub_pb2.CountsRequest, now: float) -> list[hub_pb2.ArmCounts]:
         """Give the rows of a split or an experiment, those of all processes of a service and env added."""
         await self.flush(now)
-        rows = await asyncio.to_thread(self._store.counts, request.kind, request.name)
-        mine = [r for r in rows if request.service in {"", r.service} and request.env in {"", r.env}]
-        return await asyncio.to_thread(added, mine)
-
-
-def added(rows: Iterable[hub_pb2.ArmCounts]) -> list[hub_pb2.ArmCounts]:
-    """Add the rows of processes of one service and env."""
-    totals: dict[_Key, tuple[Sums, hub_pb2.ArmCounts]] = {}
-    for row in rows:
-        key = (row.service, row.env, row.kind, row.name, row.phase, row.arm, row.metric)
-        if key not in totals:
-            names = dict(zip(("service", "env", "kind", "name", "phase", "arm", "metric"), key, strict=True))
-            totals[key] = (Sums(), hub_pb2.ArmCounts(**names))  # type: ignore[arg-type]  # all of them texts
-        sums, total = totals[key]
-        sums += Sums(row.units, row.observations, row.sums)
-        total.processes += 1
-        total.at = max(total.at, row.at)
-    for sums, total in totals.values():
-        total.units.extend(sums.units)
-        if total.metric:
-            total.observations.extend(sums.observations)
-            total.sums.extend(sums.values)
-    return [total for _, total in totals.values()]
+        rows = await asyncio.to_thread(self._store.totals, request.kind, request.name)
+        return [r for r in rows if request.service in {"", r.service} and request.env in {"", r.env}]
 
 
 def _is_sound(row: hub_pb2.ArmCounts) -> bool:

@@ -219,7 +219,7 @@ def test_the_largest_row_that_livecfg_makes_is_taken() -> None:
     assert hub.tally.rejected == 0
 
 
-def test_of_more_rows_than_are_kept_the_oldest_go_as_soon_as_many_are_written(
+def test_of_more_rows_than_are_kept_the_oldest_go_into_the_totals_as_soon_as_many_are_written(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("livecfg.hub.tally.KEPT_ROWS", 4)
@@ -228,5 +228,5 @@ def test_of_more_rows_than_are_kept_the_oldest_go_as_soon_as_many_are_written(
     for n in range(8):
         hub.report(content(f"boot-{n}", counted(1, 0)), now=100.0 + n)
         hub.ask()
-    assert [row.boot for row in hub.store.counts("experiment", "copy")] == [f"boot-{n}" for n in (2, 3, 4, 5, 6, 7)]
-    assert "forgot the 2 oldest counts of splits and experiments: 4 rows are kept" in caplog.text
+    assert hub.ask() == {("short", ""): (8, 0, 0, 8)}
+    assert "4 rows of counts are kept; the 2 oldest are in the totals alone from now on" in caplog.text

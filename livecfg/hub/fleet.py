@@ -11,8 +11,6 @@ from livecfg.hub._pb import hub_pb2
 from livecfg.hub.report import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from livecfg.hub.access import Credential
     from livecfg.hub.stores import Store
 
@@ -21,6 +19,7 @@ log = logging.getLogger(__name__)
 FORGET_S = 600.0
 LOST = "LOST"
 _PROCESSES_MOST = 1000
+_WRITTEN_AT_ONCE = 500
 _OF_ONE_MOST = 100_000
 """Processes of one credential: hosts that come and go under ever new names fill no more of the hub's memory."""
 
@@ -186,21 +185,21 @@ class Fleet:
         gone = [boot for boot, p in self._known.items() if p.seen_at < now - FORGET_S]
         for boot in gone:
             self._forget(boot)
-        dirty, self._dirty = self._dirty | set(gone), set()
         if gone:
             self.touch()
-        if not dirty:
-            return
-        rows = [(boot, self._known[boot]) for boot in dirty if boot in self._known]
-        copies = [hub_pb2.Process.FromString(p.SerializeToString()) for _, p in rows]
+        dirty, self._dirty = [*(self._dirty | set(gone))], set()
         try:
-            await asyncio.to_thread(self._write, copies, [boot for boot in dirty if boot not in self._known])
+            while dirty:  # by parts: of thousands that changed at once, streams would wait for the last
+                part = dirty[-_WRITTEN_AT_ONCE:]
+                reports = [self._known[boot].SerializeToString() for boot in part if boot in self._known]
+                await asyncio.to_thread(self._write, reports, [boot for boot in part if boot not in self._known])
+                del dirty[-_WRITTEN_AT_ONCE:]
         except BaseException:
-            self._dirty |= dirty
+            self._dirty |= set(dirty)
             raise
 
-    def _write(self, rows: list[hub_pb2.Process], removed: Iterable[str]) -> None:
-        if rows:
-            self._store.put(rows)
-        if removed := list(removed):
+    def _write(self, reports: list[bytes], removed: list[str]) -> None:
+        if reports:
+            self._store.put(map(hub_pb2.Process.FromString, reports))
+        if removed:
             self._store.remove(removed)

@@ -32,7 +32,7 @@ from livecfg.hub.stores import open_store
 from tests.simulator import ConfigRepo, GitHttpServer, make_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 BASE = "config/checkout/base.yaml"
@@ -406,6 +406,29 @@ def test_a_store_that_fails_once_is_written_later() -> None:
         return store.all()
 
     assert [p.boot for p in asyncio.run(main())] == ["a"]
+
+
+def test_what_changed_is_written_by_parts_and_what_failed_is_written_later() -> None:
+    async def main() -> tuple[int, int]:
+        store = open_store("sqlite://")
+        fleet = Fleet(store)
+        for host in range(3):
+            fleet.take(a_report(*(f"{host}-{n}" for n in range(500))), Host(ANYBODY, f"{host}", ""), 1000.0)
+        put, calls = store.put, itertools.count()
+
+        def fails_in_between(processes: Iterable[hub_pb2.Process]) -> None:
+            if next(calls) == 1:
+                raise OSError("the disk is full")
+            put(processes)
+
+        store.put = fails_in_between  # type: ignore[method-assign]
+        with pytest.raises(OSError, match="full"):
+            await fleet.flush(1000.0)
+        written = len(store.all())
+        await fleet.flush(1000.0)
+        return written, len(store.all())
+
+    assert asyncio.run(main()) == (500, 1500)
 
 
 def test_a_report_of_another_hosts_process_is_dropped() -> None:

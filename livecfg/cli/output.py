@@ -74,6 +74,12 @@ def may_ask() -> bool:
     return sys.stdin.isatty() and not asked_of().no_input
 
 
+def ask_to_go_on(question: str, *, default: bool = False) -> None:
+    """Ask a person whether to go on; the answer no ends the command, with exit code 1."""
+    if not click.confirm(question, default=default, err=True):
+        fail("nothing was changed", Exit.FINDINGS)
+
+
 def envelope(
     command: str, data: Any, *, ok: bool = True, findings: Iterable[Refusal] = (), error: dict[str, Any] | None = None
 ) -> None:

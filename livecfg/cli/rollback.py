@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from livecfg.cli.clone import Clone
-from livecfg.cli.output import Exit, fail, may_ask, output_option, talk
+from livecfg.cli.output import Exit, ask_to_go_on, fail, may_ask, output_option, talk
 from livecfg.cli.signing import key_option, signing_key
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @key_option
 @output_option("json")
-def rollback(revision: str, to: bool, reason: str, yes: bool, key: Path | None, output: str) -> None:
+def rollback(revision: str, to: bool, reason: str, yes: bool, key: Path | None, output: str) -> None:  # noqa: ARG001 - read where it is printed
     """Take COMMIT back (default: the last one): show what that changes, ask, and commit it, signed.
 
     What others changed after it in the same files is never taken back along: then the command says which commit to begin with.
@@ -53,7 +53,8 @@ def rollback(revision: str, to: bool, reason: str, yes: bool, key: Path | None, 
         fail("nothing to take back: everything is as it was then already", Exit.FINDINGS)
     _put(clone, draft, changed)
     check(clone, draft)
-    _confirm(clone, before, draft.tree(), ask=not yes and output == "text")
+    if not yes:
+        _confirm(clone, before, draft.tree(), changed)
     did = f"{'Go back to' if to else 'Take back'} {commit.id[:10]}: {commit.subject}"
     record(draft, f"{did}\n\n{reason.strip()}\n\n{ROLLBACK}: {target}", signer, did)
 
@@ -108,15 +109,17 @@ def _put(clone: Clone, draft: Draft, changed: Changed) -> None:
             draft.put(path, clone.read(entry.id, "blob"))
 
 
-def _confirm(clone: Clone, before: str, after: str, *, ask: bool) -> None:
+def _confirm(clone: Clone, before: str, after: str, changed: Changed) -> None:
     """Show what applications would get, and let the person decide."""
     from livecfg.cli.diff import Side, changes_between, show_changes
+    from livecfg.trust.paths import is_root_path
 
     rows = changes_between(Side(clone, before), Side(clone, after))
-    if ask:
-        show_changes(rows, err=True)
-        if not rows:
-            talk("no service gets another value or flag by it")
-        if not may_ask():
-            fail("nobody can be asked whether to go on: give --yes")
-        click.confirm("Go on?", abort=True, err=True)
+    show_changes(rows, err=True)
+    if not rows:
+        talk("no service gets another value or flag by it")
+    for path in sorted(filter(is_root_path, changed)):
+        talk(f"it changes who may do what, or which files count: {path}")
+    if not may_ask():
+        fail("nobody can be asked whether to go on: give --yes")
+    ask_to_go_on("Go on?")

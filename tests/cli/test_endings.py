@@ -149,8 +149,16 @@ def test_no_input_never_asks_even_on_a_terminal(desk: Desk) -> None:
         assert "Passphrase" not in shown
 
 
-def _on_a_terminal(desk: Desk, words: tuple[str, ...], typed: bytes) -> tuple[int, str]:
-    """Run on a terminal of its own; type once the passphrase is asked for."""
+def test_the_answer_no_is_no_interrupt(desk: Desk) -> None:
+    desk.run("set", "a", "1", "--service", "checkout", "--env", "x")
+    before = desk.state()
+    code, shown = _on_a_terminal(desk, ("rollback", "--reason", "x"), b"n\n", b"Go on?")
+    assert (code, shown.splitlines()[-1]) == (1, "livecfg: nothing was changed")
+    assert desk.state() == before
+
+
+def _on_a_terminal(desk: Desk, words: tuple[str, ...], typed: bytes, question: bytes = b"Passphrase of") -> tuple[int, str]:
+    """Run on a terminal of its own; type once the question is asked."""
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # as above
@@ -162,7 +170,7 @@ def _on_a_terminal(desk: Desk, words: tuple[str, ...], typed: bytes) -> tuple[in
             shown += os.read(terminal, 1024)
         except OSError:  # the other side is closed
             break
-        if b"Passphrase of" in shown and not asked:
+        if question in shown and not asked:
             asked = True
             os.write(terminal, typed)
     os.close(terminal)

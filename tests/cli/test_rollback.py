@@ -149,6 +149,21 @@ def test_without_a_terminal_and_without_yes_nothing_is_committed(desk: Desk) -> 
     assert desk.state() == before
 
 
+def test_json_asks_as_text_does(desk: Desk) -> None:
+    put(desk, 1)
+    put(desk, 2)
+    before = desk.state()
+    found = desk.json("--no-input", "rollback", "--reason", "x", code=2)
+    assert "--yes" in found["error"]["message"]
+    assert desk.state() == before
+
+
+def test_taking_back_who_may_do_what_is_said_before_the_question(desk: Desk) -> None:
+    desk.rules('{id: all, paths: ["**"], allow: [ana@acme]}')
+    desk.run("rollback", "--reason", "x", code=2)
+    assert f"it changes who may do what, or which files count: {POLICY}" in desk.talk
+
+
 def test_a_rollback_passes_a_closed_window(desk: Desk) -> None:
     put(desk, 1)
     put(desk, 2)

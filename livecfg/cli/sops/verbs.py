@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from livecfg.cli.output import Exit, envelope, fail, may_ask, output_option, show_findings, style, talk
+from livecfg.cli.output import Exit, ask_to_go_on, envelope, fail, may_ask, output_option, show_findings, style, talk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +134,7 @@ def edit(file: Path, output: str) -> None:
             if not may_ask():
                 raise
             show_findings(error.refusals, err=True)
-            click.confirm("edit it again?", default=True, abort=True, err=True)
+            ask_to_go_on("edit it again?", default=True)
             continue
         sealed.write()
         break

@@ -150,17 +150,27 @@ def root_of(clone: Clone, tip: str, objects: Objects) -> TrustedRoot:
     It is the file `init` wrote, when that is at hand and of this repository; else what the first commit of the branch says of
     itself; else (a shallow clone) what the policy of HEAD says.
     """
-    path = root_path(clone)
     try:
-        if path.exists():
-            root = TrustedRoot.parse(path.read_bytes(), str(path))
-            if root.repo_id == _repo_id(objects, clone.commit(tip, objects).tree):
-                _first(clone, tip, objects, root.anchor_commit)  # else the walk would look for what is not here
-                return root
+        known = root_at_hand(clone, tip, objects)
+        if known is not None:
+            _first(clone, tip, objects, known.anchor_commit)  # else the walk would look for what is not here
+            return known
         first = _first(clone, tip, objects)
         return TrustedRoot.parse(_text(load_policy(objects, first.tree)).encode(), "the first commit's policy")
     except (MissingObjectError, RefusedError):
         return TrustedRoot.parse(root_text(clone, clone.tip(), anchor=True).encode(), "HEAD's policy")
+
+
+def root_at_hand(clone: Clone, tip: str, objects: Objects) -> TrustedRoot | None:
+    """Give the root of the file that `init` wrote, where it is there and of the repository of `tip`.
+
+    Raises:
+        RefusedError: the file is none.
+
+    """
+    path = root_path(clone)
+    root = TrustedRoot.parse(path.read_bytes(), str(path)) if path.exists() else None
+    return root if root is not None and root.repo_id == _repo_id(objects, clone.commit(tip, objects).tree) else None
 
 
 def _first(clone: Clone, tip: str, objects: Objects, anchor: str = "") -> Commit:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from livecfg.cli.clone import Clone
-from livecfg.cli.output import Exit, fail, output_option, talk
+from livecfg.cli.output import Exit, fail, output_option, show_findings, talk
 from livecfg.cli.signing import key_option, signing_key
 
 if TYPE_CHECKING:
@@ -26,18 +26,34 @@ def root() -> None:
     "--anchor/--no-anchor", default=False, show_default=True, help="Let the walk begin at HEAD: its history is trusted as it is."
 )
 def export(anchor: bool) -> None:
-    """Print the trusted root file of HEAD's policy; ship it with applications.
+    """Print the trusted root file of HEAD's policy, where applications accept HEAD; ship it with new ones.
 
-    Once the root people have changed it takes --anchor: they have not signed the first commit.
+    Once the root people have changed it takes --anchor: they have not signed the first commit. HEAD is judged by the trusted root
+    that `livecfg init` noted (git config livecfg.trustedRoot), else by what the first commit says of itself.
     """
     from livecfg.cli.judge import root_text
 
     clone = Clone()
     tip = clone.tip()
+    _check(clone, tip)
     text = root_text(clone, tip, anchor=anchor)
     if not anchor and text != _first_root(clone, tip, text):
         talk("the root people are not those of the first commit: an application with this file needs an anchor too (--anchor)")
     click.echo(text, nl=False)
+
+
+def _check(clone: Clone, tip: str) -> None:
+    """Refuse to have applications trust who is named by a commit that those with the old file would skip."""
+    from livecfg.cli.judge import history, root_at_hand
+
+    judged = history(clone, tip).get(tip)
+    if judged is not None and not judged.authorised:
+        show_findings(judged.refusals, err=True)  # what goes to stdout is taken for the file
+        fail("applications do not accept HEAD, so none should trust the people it names", Exit.REFUSED)
+    if judged is None:
+        talk("HEAD was not judged: its history is not here (git fetch --unshallow)")
+    elif root_at_hand(clone, tip, clone) is None:
+        talk("HEAD was judged by what the first commit says of itself: there is no trusted root here to judge it by")
 
 
 def _first_root(clone: Clone, tip: str, default: str) -> str:

@@ -95,6 +95,31 @@ def test_a_new_application_ships_an_anchored_file_after_a_change_of_root(
         assert live.current.revision.commit == tip
 
 
+@pytest.mark.parametrize("words", [(), ("--anchor",)])
+def test_nobody_is_exported_whom_applications_would_not_follow(
+    desk: Desk, people: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """A host that serves a root change of its own, and a change that waits for people."""
+    policy = (desk.conf / POLICY).read_text()
+    desk.run("root", "rotate", "bo@acme", "--key", people["bo"])  # waits for ana
+    assert desk.run("root", "export", *words, code=3) == ""
+    assert "applications do not accept HEAD" in desk.talk
+    desk.git("reset", "-q", "--hard", "HEAD~1")
+    desk.write(POLICY, policy.replace("people: [ana@acme]", "people: [bo@acme]"))
+    desk.commit_unsigned("evil")
+    assert desk.run("root", "export", *words, code=3) == ""
+    assert "LC301" in desk.talk
+
+
+def test_a_root_that_only_the_repository_itself_vouches_for_is_said_to_be_so(desk: Desk, tmp_path: Path) -> None:
+    known = desk.path / "trusted_root.yaml"
+    desk.run("root", "export", "--anchor")
+    assert "judged" not in desk.talk
+    known.rename(tmp_path / "elsewhere.yaml")
+    desk.run("root", "export", "--anchor")
+    assert "no trusted root here to judge it by" in desk.talk
+
+
 @pytest.mark.usefixtures("people")
 def test_what_applications_would_refuse_is_said_before_anything_is_signed(desk: Desk) -> None:
     before = desk.state()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from livecfg.hub._pb import hub_pb2
@@ -15,22 +15,40 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PROCESSES, _TEXT, _REFUSALS, _LABELS = 1000, 500, 20, 100
-_COUNTS_BYTES = 3 << 20  # of the 4 MiB of a message
+_REFUSALS_BYTES, _NO_REFUSALS_BYTES, _MESSAGE_BYTES = 2 << 20, 3 << 20, 15 << 18  # of the 4 MiB of a message
+_OVERHEAD = 4
+"""What a part adds to a message beside its own bytes."""
+_TURNS = count()
 
 
 def to_report(processes: list[dict[str, Any]]) -> hub_pb2.Report:
-    """Make the message from the reports of a host's processes; what is malformed is left out."""
-    report = hub_pb2.Report()
+    """Make the message from the reports of a host's processes; what is malformed is left out.
+
+    Of many, each tells its first refusal alone, or none. Where the counts of all are too large, each message begins with those
+    of another process: they only grow, so what is left out comes with a later report.
+    """
+    report, size = hub_pb2.Report(), 0
+    sound = []
     for content in processes[:_PROCESSES]:
         try:
-            report.processes.append(_process(content))
+            process = _process(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.warning("left a malformed report out: %s", type(error).__name__)  # another program wrote into the folder
             continue
-        if report.ByteSize() < _COUNTS_BYTES:
-            report.counts.extend(_counts(content))
-        else:
-            log.warning("the reports of this host are too large: one goes without its counts")
+        if size > _REFUSALS_BYTES:
+            del process.refusals[1 if size < _NO_REFUSALS_BYTES else 0 :]
+        report.processes.append(process)
+        size += process.ByteSize() + _OVERHEAD
+        sound.append(content)
+    first = next(_TURNS) % len(sound) if sound else 0
+    for content in sound[first:] + sound[:first]:
+        rows = _counts(content)
+        more = sum(row.ByteSize() + _OVERHEAD for row in rows)
+        if size + more > _MESSAGE_BYTES:
+            log.info("the counts of this host are too large for one report: some come with the next")
+            break
+        report.counts.extend(rows)
+        size += more
     return report
 
 

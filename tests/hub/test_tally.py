@@ -136,6 +136,22 @@ def test_a_report_stays_below_what_a_message_may_have() -> None:
     assert report.ByteSize() < 4 << 20
 
 
+def test_what_one_report_has_no_room_for_comes_with_a_later_one() -> None:
+    rows = [row | {"name": f"{n}", "units": [1 << 40] * 64} for row in counted(1, 0) for n in range(60)]
+    contents = [content(f"{n:03}", rows) for n in range(200)]
+    heard = {row.boot for _ in range(200) for row in to_report(contents).counts}
+    assert heard == {made["boot"] for made in contents}
+
+
+@pytest.mark.parametrize(("message", "told"), [("one of the values is no number; " * 3, 1), ("\u65e5" * 500, 0)])
+def test_many_processes_that_refuse_much_are_all_in_one_report(message: str, told: int) -> None:
+    refusal = {"code": "LC202", "message": message, "path": "config/checkout/prod.yaml", "line": 7, "advice": message}
+    report = to_report([content(f"{n:03}", [], refusals=[refusal] * 20) for n in range(1000)])
+    assert report.ByteSize() < wire.MESSAGE_BYTES
+    assert len(report.processes) == 1000
+    assert (len(report.processes[0].refusals), len(report.processes[999].refusals)) == (20, told)
+
+
 def test_what_is_asked_for_is_narrowed_by_service_and_env() -> None:
     hub = Hub()
     hub.report(content("a", counted(1, 0)), content("b", counted(2, 0), env="dev"), content("c", counted(4, 0), service="search"))

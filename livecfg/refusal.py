@@ -93,7 +93,7 @@ class Refusal:
 
     def __post_init__(self) -> None:
         """Cut texts that quote what is too long to be read: a thousand faults may each list ten thousand names."""
-        for name in ("message", "advice"):
+        for name in ("message", "path", "rule", "signer", "advice"):
             text = getattr(self, name)
             if len(text) > _TEXT_CHARS:
                 object.__setattr__(self, name, f"{text[:_TEXT_CHARS]}…")

@@ -16,6 +16,7 @@ from livecfg import LiveConfig, UnsafeNoVerification
 from livecfg.exposures import Exposure, Exposures
 from livecfg.flags.assignment import Assignment, Key
 from livecfg.git.reports import REPORT_BYTES, fitting
+from livecfg.refusal import Code, Refusal
 from livecfg.revision import Revision
 from livecfg.sinks import JsonLines, otel_events
 from livecfg.testing import exposures, snapshot
@@ -227,6 +228,14 @@ def test_a_report_that_would_be_too_large_goes_without_its_counts_and_says_so_on
         assert kept == {"condition": "READY", "exposures": [1]}
         assert json.loads(fitting({"condition": "READY", "signals": [], "exposures": [large]})) == {"condition": "READY"}
     assert caplog.text.count("it goes without its exposures") == 1
+
+
+def test_a_report_that_refuses_too_much_says_that_it_refuses() -> None:
+    refusal = Refusal(Code.WRONG_TYPE, "\u65e5" * 100_000, path="x" * 100_000, advice="y" * 100_000).as_dict()
+    kept = json.loads(fitting({"condition": "REFUSED", "exposures": [], "refusals": [refusal] * 100}))
+    assert kept["condition"] == "REFUSED"
+    assert len(kept["refusals"]) == 20
+    assert {len(text) for text in kept["refusals"][0].values() if isinstance(text, str)} <= {0, 5, 1001}
 
 
 # --- sinks ------------------------------------------------------------------------------------------------------------------

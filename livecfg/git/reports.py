@@ -31,16 +31,27 @@ _TOLD: set[str] = set()
 
 
 def fitting(content: dict[str, Any]) -> bytes:
-    """Write a report, without its counts where they would make it too large: what is served matters more."""
-    data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    """Write a report, without its counts and all but a few refusals where they would make it too large.
+
+    What is served, and that something is refused, matters more.
+    """
+    data = _encoded(content)
     for name in ("signals", "exposures"):
         if len(data) > REPORT_BYTES:
             if name not in _TOLD:  # once: a report is written every second
                 _TOLD.add(name)
                 log.warning("a report has %d bytes, and %d are kept: it goes without its %s", len(data), REPORT_BYTES, name)
             content = {key: value for key, value in content.items() if key != name}
-            data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+            data = _encoded(content)
+    for most in (20, 5, 1):
+        if len(data) > REPORT_BYTES:
+            content = content | {"refusals": content.get("refusals", [])[:most]}
+            data = _encoded(content)
     return data
+
+
+def _encoded(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 class Reports:

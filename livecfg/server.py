@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import threading
 from contextlib import contextmanager, suppress
@@ -76,6 +77,7 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
         LivecfgError: the address cannot be used, or the trusted root, the tokens or the store are not usable.
 
     """
+    _use_all_descriptors()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -161,11 +163,24 @@ def _offer_to(loop: asyncio.AbstractEventLoop, service: HubService) -> Callable[
 
 def _publish_to(service: HubService) -> Callable[..., None]:
     from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - loaded by then
+    from livecfg.hub.report import clean  # noqa: PLC0415 - as above
 
     def publish(tip: hub_pb2.Commit, refusals: tuple[Refusal, ...]) -> None:
-        service.publish(tip, [hub_pb2.Refusal(**refusal.as_dict()) for refusal in refusals])
+        told = [hub_pb2.Refusal(**refusal.as_dict()) for refusal in refusals]
+        for refusal in told:  # names in a repository may be as long as a message
+            clean(refusal)
+        service.publish(tip, told)
 
     return publish
+
+
+def _use_all_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one: each host is a connection, and 1,024 are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        log.warning("at most %d files and connections can be open: %s", soft, error)
 
 
 # --- the parts ----------------------------------------------------------------------------------------------------------

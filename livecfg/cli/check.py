@@ -54,6 +54,7 @@ def find_faults(
     from livecfg.cli.effective import processes_in, snapshot_of
     from livecfg.cli.flags.tests import run_tests as run_flag_tests
     from livecfg.cli.policy import run_tests, test_faults
+    from livecfg.cli.sops.whole import broken_layers
     from livecfg.errors import RefusedError
     from livecfg.refusal import Code
     from livecfg.trust.policy import load_policy
@@ -81,6 +82,7 @@ def find_faults(
             suspended(objects, tree, process, 0.0)
         except RefusedError as error:
             found |= dict.fromkeys(error.refusals)
+    found |= dict.fromkeys(broken_layers(objects, tree, processes))
     run = run_flag_tests(objects, tree, service, env)
     found |= dict.fromkeys(run.faults)  # a load that is refused was reported above, with the same words
     return list(found), scopes

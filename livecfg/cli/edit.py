@@ -1,6 +1,7 @@
 """Edit one key in the text of a YAML or JSON layer: the rest of the text, comments, order and line ends stay as they are.
 
 Every edit of text is read again and compared with what was meant; where plain text surgery does not reach that, ruamel.yaml does.
+A SOPS document is not edited here: its MAC goes over every value, and who has no key would put plain text beside the ciphertext.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from livecfg.cli.output import Exit, fail
 from livecfg.document import Document, Tagged, read
 from livecfg.layers import TAGS
+from livecfg.sops import is_encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,8 @@ _GONE = object()
 
 def set_in_text(text: str, key: str | Loc, value: str, path: str) -> str:
     """Give `text` with `key` (dotted, or its parts) set to `value`, a YAML scalar or flow value.
+
+    Ends the command where the text is a SOPS document.
 
     Raises:
         RefusedError: the text or the value is malformed.
@@ -36,8 +40,10 @@ def set_in_text(text: str, key: str | Loc, value: str, path: str) -> str:
     return _edit(text, key, path, wanted, edit)
 
 
-def unset_in_text(text: str, key: str | Loc, path: str) -> str:
+def unset_in_text(text: str, key: str | Loc, path: str, *, opened: bool = False) -> str:
     """Give `text` without `key` (dotted, or its parts), and without the mappings that would be left empty.
+
+    Ends the command where the text is a SOPS document, unless its values were `opened` and only its `sops` part is left.
 
     Raises:
         RefusedError: the text is malformed.
@@ -49,10 +55,12 @@ def unset_in_text(text: str, key: str | Loc, path: str) -> str:
             fail(f"{'.'.join(loc)} is not set in {path}", Exit.FINDINGS)
         return _remove(text, _prunable(document.value, loc))
 
-    return _edit(text, key, path, _GONE, edit)
+    return _edit(text, key, path, _GONE, edit, opened=opened)
 
 
-def _edit(text: str, key: str | Loc, path: str, wanted: Any, edit: Callable[[str, Document, Loc], str]) -> str:
+def _edit(
+    text: str, key: str | Loc, path: str, wanted: Any, edit: Callable[[str, Document, Loc], str], *, opened: bool = False
+) -> str:
     """Edit with line ends of one kind, see that the result means what was wanted, else edit the structure."""
     loc = tuple(key.split(".")) if isinstance(key, str) else key
     if not all(loc):
@@ -62,6 +70,9 @@ def _edit(text: str, key: str | Loc, path: str, wanted: Any, edit: Callable[[str
     document = read(text.encode(), path, tags=TAGS)
     if document.value is not None and not isinstance(document.value, dict):
         fail(f"{path}: expected a mapping at the top")
+    if is_encrypted(document.value) and not opened:
+        why = "an edit without its key would put plain text into it, or break its MAC"
+        fail(f"{path} is encrypted with SOPS: {why}; nothing was changed: `livecfg secrets edit {path}`", Exit.REFUSED)
     meant = _merged(document.value, loc, wanted)
     if path.endswith(".json"):
         if isinstance(wanted, Tagged):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.cli.desk import PROD
 from tests.simulator.sops import AgeKey, as_yaml, encrypted
 
@@ -76,3 +78,74 @@ def test_set_writes_references_and_leaves_those_that_are_there(desk: Desk) -> No
     assert "password: !secret env:DB_PASSWORD\n" in text
     assert "timeout_ms: 7\n" in text
     assert "old: !unset\n" in text
+
+
+LAYER = f"timeout_ms: 5\npassword: {PLAIN}\npeers: [{PLAIN}, '', null]\n"
+MAC = "the MAC does not match"
+BARE = "it stands in plain text, where encrypted_regex says that it is encrypted"
+
+
+def seal(desk: Desk, key: AgeKey, *words: str, text: str = LAYER) -> str:
+    """Commit a layer whose secrets are encrypted; give its text."""
+    desk.write(PROD, text)
+    desk.run("secrets", "encrypt", PROD, "--age", str(key.recipient), "--encrypted-regex", "^(password|peers)$", *words)
+    desk.run("commit", "-m", "Encrypt it")
+    return (desk.conf / PROD).read_text()
+
+
+@pytest.mark.parametrize("words", [("password", "new"), ("timeout_ms", "7"), ("sops", "--unset")])
+def test_set_leaves_an_encrypted_layer_to_those_who_have_its_key(desk: Desk, words: tuple[str, ...]) -> None:
+    seal(desk, AgeKey())
+    before = desk.state()
+    desk.run("set", *words, "--env", "prod", code=3)
+    assert f"{PROD} is encrypted with SOPS: an edit without its key" in desk.talk
+    assert f"livecfg secrets edit {PROD}" in desk.talk
+    assert desk.state() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found", "with_the_key"),
+    [
+        ("timeout_ms: 5", "timeout_ms: 7", (), MAC),
+        ("password: ENC", "password: new  # ENC", (f"password: {BARE}",), f"password: {BARE}"),
+        ("'', null]", "'', null, 7]", (f"peers.3: {BARE}",), f"peers.3: {BARE}"),
+    ],
+)
+def test_check_finds_an_encrypted_layer_that_was_changed_by_hand(
+    desk: Desk, old: str, new: str, found: tuple[str, ...], with_the_key: str
+) -> None:
+    key = AgeKey()
+    text = seal(desk, key)
+    assert old in text
+    desk.run("check", SOPS_AGE_KEY=key.secret)
+    desk.write(PROD, text.replace(old, new))
+    said = desk.run("check", code=1 if found else 0)
+    assert all(f"error LC230  {fault}" in said for fault in found), said
+    said = desk.run("commit", "-m", "By hand", code=1, SOPS_AGE_KEY=key.secret)
+    assert with_the_key in said
+    assert key.secret not in said + desk.talk
+
+
+def test_check_of_a_layer_for_others_asks_for_no_key(desk: Desk) -> None:
+    seal(desk, AgeKey())
+    desk.run("check", SOPS_AGE_KEY=AgeKey().secret)
+    desk.run("check", SOPS_AGE_KEY_FILE="/none")
+
+
+def test_check_lets_plain_values_change_where_the_mac_does_not_cover_them(desk: Desk) -> None:
+    key = AgeKey()
+    text = seal(desk, key, "--mac-only-encrypted")
+    desk.write(PROD, text.replace("timeout_ms: 5", "timeout_ms: 7"))
+    desk.run("check", SOPS_AGE_KEY=key.secret)
+    desk.write(PROD, text.replace("password: ENC", "password: new  # ENC"))
+    assert BARE in desk.run("check", code=1)
+
+
+@pytest.mark.parametrize(
+    "rule", ["encrypted_regex: '[[:alpha:]]'", "unencrypted_comment_regex: '^x'", "encrypted_regex: x\n    encrypted_suffix: _x"]
+)
+def test_check_leaves_rules_alone_that_livecfg_does_not_know(desk: Desk, rule: str) -> None:
+    text = seal(desk, AgeKey()).replace("encrypted_regex: ^(password|peers)$", rule)
+    assert rule in text
+    desk.write(PROD, text.replace("password: ENC", "password: new  # ENC"))
+    desk.run("check")

@@ -148,7 +148,7 @@ def unseal(document: Document, opening: Opening, value: Any) -> str:
     for blocks in (True, False):
         edits = [edit for edit in comments if edit is not None]
         edits += [e for entry in layout.entries if (e := _opening(layout, entry, values, opening, blocks=blocks)) is not None]
-        plain = unset_in_text(applied(text, edits), ("sops",), document.path)
+        plain = unset_in_text(applied(text, edits), ("sops",), document.path, opened=True)
         if _means(plain, document.path, value):
             return plain
     import yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,8 +15,6 @@ from livecfg.errors import RefusedError
 from livecfg.refusal import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from livecfg.cli.signing import Signer
     from livecfg.refusal import Refusal
 
@@ -33,7 +32,8 @@ _MODEL = click.option("--model", default="", help="The application's model, modu
     "--file",
     "path",
     default="",
-    help="The layer to edit; default: with --env that environment's, else the one that sets KEY now.",
+    help="The layer to edit, by its path from here, or else from the repository's root; "
+    "default: with --env that environment's, else the one that sets KEY now.",
 )
 @_MODEL
 @_MESSAGE
@@ -88,12 +88,39 @@ def _layer(clone: Clone, tree: str, name: str, asked: tuple[str, str, str]) -> s
     from livecfg.cli.effective import one_process
 
     service, env, path = asked
-    found = path or _layer_for(clone, tree, one_process(clone, tree, service, env), name, env)
-    root = clone.root.resolve()
-    layer = (root / found).resolve()
-    if not layer.is_relative_to(root) or layer.is_relative_to(root / ".git"):
+    if path:
+        return _layer_named(clone, tree, asked)
+    found = _layer_for(clone, tree, one_process(clone, tree, service, env), name, env)
+    return _inside(clone, clone.root, found) or fail(f"{found} leads out of the repository {clone.root}")
+
+
+def _layer_named(clone: Clone, tree: str, asked: tuple[str, str, str]) -> str:
+    """The layer that --file names, of one of the processes that are asked for: nobody would read another file.
+
+    As git has it the path begins in the current folder; where that is no layer, at the root, as messages write paths.
+    """
+    from livecfg.cli.effective import is_one_of, layers_of, listed, names_of, one_process, processes_in
+
+    service, env, path = asked
+    processes = processes_in(clone, tree, service, env) or [one_process(clone, tree, service, env)]
+    layers = list(dict.fromkeys(layer for process in processes for layer in layers_of(clone, tree, process)))
+    inside = [found for folder in (Path.cwd(), clone.root) if (found := _inside(clone, folder, path))]
+    for found in inside:
+        if is_one_of(found, layers):
+            return found
+    if not inside:
         fail(f"--file {path}: outside of the repository {clone.root}")
-    return layer.relative_to(root).as_posix()
+    names = names_of(processes)
+    advice = "" if service and env else "; for a new service or environment give --service and --env"
+    return fail(f"--file {path}: no layer of {names}, so that no application would read it; its layers: {listed(layers)}{advice}")
+
+
+def _inside(clone: Clone, folder: Path, path: str) -> str:
+    """The path of a file from the repository's root on; empty where it is none of the repository's."""
+    root = clone.root.resolve()
+    found = (folder / path).resolve()
+    inside = found.is_relative_to(root) and not found.is_relative_to(root / ".git")
+    return found.relative_to(root).as_posix() if inside else ""
 
 
 def _layer_for(objects: Any, tree: str, process: Any, name: str, env: str) -> str:

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -25,10 +26,12 @@ from livecfg.trust.tree import lookup, walk
 from livecfg.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from livecfg.secrets import SecretSource
     from livecfg.snapshot import Snapshot
+
+_NAMES = 50
 
 
 class AnyModel(BaseModel):
@@ -113,6 +116,17 @@ def processes_in(objects: Objects, tree: str, service: str = "", env: str = "") 
     return [Process(s, e) for s, e in wanted]
 
 
+def layers_of(objects: Objects, tree: str, process: Process) -> list[str]:
+    """Give the paths of a process's layers; what only the running process knows (its region) stays in braces."""
+    filled = (template.replace("{service}", process.service) for template in manifest_of(objects, tree).layers)
+    return [template.replace("{env}", process.env) for template in filled]
+
+
+def is_one_of(path: str, layers: list[str]) -> bool:
+    """Whether a path is that of a layer, for some region, instance and labels."""
+    return any(_pattern(layer).fullmatch(path) for layer in layers)
+
+
 def _pattern(template: str) -> re.Pattern[str]:
     seen: set[str] = set()
     text = ""
@@ -126,12 +140,22 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
+def names_of(processes: Iterable[Process]) -> str:
+    """Name processes in a message."""
+    return listed(f"{p.service}/{p.env}" for p in processes)
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names in a message: the first of many, since nobody reads a thousand."""
+    some = list(islice(names, _NAMES + 1))
+    return ", ".join([*some[:_NAMES], *(["…"] if len(some) > _NAMES else [])]) or "none"
+
+
 def one_process(objects: Objects, tree: str, service: str, env: str) -> Process:
     """Give the process that is asked for; asks back when there are several."""
     found = processes_in(objects, tree, service, env)
     if len(found) != 1:
-        names = ", ".join(f"{p.service}/{p.env}" for p in found) or "none"
-        fail(f"which service and env? give --service and --env (there are: {names})")
+        fail(f"which service and env? give --service and --env (there are: {names_of(found)})")
     return found[0]
 
 

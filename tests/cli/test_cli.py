@@ -200,6 +200,60 @@ def test_set_stays_inside_the_repository(desk: Desk) -> None:
     assert not (desk.path / "x.yaml").exists()
 
 
+def test_set_writes_no_file_that_no_layer_reads(desk: Desk) -> None:
+    desk.write(PROD, "a: 1\n")
+    desk.write("config/pay/prod.yaml", "a: 1\n")
+    desk.run("commit", "-m", "Add prod")
+    before = desk.state()
+    layers = "config/_shared/base.yaml, config/checkout/base.yaml, config/checkout/prod.yaml"
+    words = ("set", "a.b", "8", "--service", "checkout", "--env", "prod", "--file")
+    for path in ("config/checkout/dve.yaml", "checkout/prod.yaml", "config/pay/prod.yaml", "livecfg.yaml"):
+        desk.run(*words, path, code=2)
+        assert (
+            f"--file {path}: no layer of checkout/prod, so that no application would read it; its layers: {layers}" in desk.talk
+        )
+    desk.run("set", "a", "8", "--file", "config/checkout/dve.yaml", code=2)
+    assert "no layer of checkout/prod, pay/prod, so" in desk.talk
+    desk.run("set", "a", "8", "--env", "prod", "--file", "checkout/dve.yaml", at=desk.conf / "config", code=2)
+    assert desk.state() == before
+
+
+def test_set_takes_a_path_from_the_current_folder_as_git_does_or_from_the_root(desk: Desk) -> None:
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "Add prod")
+    for value, path in enumerate(("checkout/prod.yaml", PROD, str(desk.conf / PROD)), 2):
+        desk.run("set", "a", str(value), "--file", path, at=desk.conf / "config")
+        assert (desk.conf / PROD).read_text() == f"a: {value}\n"
+    desk.run(
+        "set",
+        "a",
+        "8",
+        "--file",
+        "../../config/checkout/dev.yaml",
+        "--service",
+        "checkout",
+        "--env",
+        "dev",
+        at=(desk.conf / PROD).parent,
+    )
+    assert desk.git("ls-files", "*.yaml").split().count("config/checkout/dev.yaml") == 1
+
+
+def test_set_finds_the_layers_of_regions_by_their_path(desk: Desk) -> None:
+    manifest = (desk.conf / "livecfg.yaml").read_text()
+    desk.write(
+        "livecfg.yaml",
+        manifest.replace('{env}.yaml"\n', '{env}.yaml"\n  - "config/{service}/{env}-{region}.yaml"\n').replace(
+            "{env}.yaml\n", '{env}.yaml\n  - "config/{service}/{env}-{region}.yaml"\n'
+        ),
+    )
+    desk.run("commit", "-m", "Regions")
+    desk.run("set", "a", "1", "--service", "checkout", "--env", "prod", "--file", "config/checkout/prod-eu.yaml")
+    assert (desk.conf / "config/checkout/prod-eu.yaml").read_text() == "a: 1\n"
+    desk.run("set", "a", "1", "--service", "checkout", "--env", "prod", "--file", "config/checkout/prd-eu.yaml", code=2)
+    assert "config/checkout/prod-{region}.yaml" in desk.talk
+
+
 def test_a_trusted_root_that_is_there_is_not_overwritten(desk: Desk) -> None:
     before = (desk.path / "trusted_root.yaml").read_text()
     desk.run("init", "other", "--person", "ana@acme", at=desk.path, code=2)

@@ -154,9 +154,13 @@ def listed(names: Iterable[str]) -> str:
 def one_process(objects: Objects, tree: str, service: str, env: str) -> Process:
     """Give the process that is asked for; asks back when there are several."""
     found = processes_in(objects, tree, service, env)
-    if len(found) != 1:
-        fail(f"which service and env? give --service and --env (there are: {names_of(found)})")
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    if not found and (service or env):
+        what = f"the environment {env}" if env else f"the service {service}"
+        there = names_of(processes_in(objects, tree))
+        fail(f"the layers have no file for {what}; there are {there}; for a new one give --service and --env")
+    return fail(f"which service and env? give --service and --env (there are: {names_of(found)})")
 
 
 def plain(value: Any) -> Any:

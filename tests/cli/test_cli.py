@@ -254,6 +254,22 @@ def test_set_finds_the_layers_of_regions_by_their_path(desk: Desk) -> None:
     assert "config/checkout/prod-{region}.yaml" in desk.talk
 
 
+def test_a_mistyped_environment_is_told_with_all_there_are(desk: Desk) -> None:
+    desk.write(PROD, "timeout_ms: 1\n")
+    desk.write("config/checkout/dev.yaml", "timeout_ms: 1\n")
+    desk.run("commit", "-m", "Two environments")
+    before = desk.state()
+    for words in (("get", "timeout_ms", "--env", "prdo"), ("set", "timeout_ms", "3", "--env", "prdo")):
+        desk.run(*words, code=2)
+        assert "the layers have no file for the environment prdo; there are checkout/dev, checkout/prod" in desk.talk
+        assert "for a new one give --service and --env" in desk.talk
+    desk.run("get", "timeout_ms", "--service", "chekout", code=2)
+    assert "the layers have no file for the service chekout; there are checkout/dev, checkout/prod" in desk.talk
+    desk.run("get", "timeout_ms", code=2)
+    assert "which service and env? give --service and --env (there are: checkout/dev, checkout/prod)" in desk.talk
+    assert desk.state() == before
+
+
 def test_a_trusted_root_that_is_there_is_not_overwritten(desk: Desk) -> None:
     before = (desk.path / "trusted_root.yaml").read_text()
     desk.run("init", "other", "--person", "ana@acme", at=desk.path, code=2)

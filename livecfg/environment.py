@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SET = "LIVECFG_SET_"
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
     """Parse the variables of a process.
 
     Raises:
-        LivecfgError: `LIVECFG_LABELS` is not of the form `key=value,…`, or `LIVECFG_OVERRIDES_UNTIL` is no time.
+        LivecfgError: `LIVECFG_LABELS` is not of the form `key=value,…`, `LIVECFG_HOLD` is no commit id, or
+            `LIVECFG_OVERRIDES_UNTIL` is no time.
 
     """
     labels = {}
@@ -80,12 +83,19 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         hub_key=variables.get("LIVECFG_HUB_KEY", ""),
         hub_token=variables.get("LIVECFG_HUB_TOKEN", ""),
         ref=variables.get("LIVECFG_REF", ""),
-        hold=variables.get("LIVECFG_HOLD", ""),
+        hold=_hold(variables.get("LIVECFG_HOLD", "")),
         labels=labels,
         overrides={k[len(_SET) :].replace("__", "."): v for k, v in variables.items() if k.startswith(_SET)},
         killed=frozenset(filter(None, (key.strip() for key in variables.get("LIVECFG_KILL", "").split(",")))),
         until=_until(variables.get("LIVECFG_OVERRIDES_UNTIL", "")),
     )
+
+
+def _hold(text: str) -> str:
+    commit = text.lower()
+    if text and not _COMMIT.fullmatch(commit):
+        raise LivecfgError(f"LIVECFG_HOLD: expected a commit id or at least 7 digits of one, such as 9f2c61d, got {text!r}")
+    return commit
 
 
 def _until(text: str) -> float | None:

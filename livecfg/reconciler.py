@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -21,7 +22,8 @@ from livecfg.revision import Candidate, Objects, Revision
 from livecfg.treereconciler import TreeReconciler
 from livecfg.trust.commits import parse_commit
 from livecfg.trust.history import Ancestry
-from livecfg.trust.policy import load_policy
+from livecfg.trust.hold import Hold
+from livecfg.trust.policy import load_policy, protected_of
 from livecfg.trust.root import Good, Trusted
 from livecfg.trust.suspension import suspends, where_it_began
 from livecfg.trust.tree import KeptTrees, SplitObjects
@@ -103,7 +105,7 @@ class Reconciler(Generic[M]):
         self._state = state
         self._prepare = prepare
         self._swap = swap
-        self._hold = hold
+        self._hold = Hold(hold, trusted.ref)
         self._freshness = freshness
         self._heartbeats = heartbeats
         self._hub_tip = hub_tip
@@ -152,6 +154,8 @@ class Reconciler(Generic[M]):
             log.warning("the remembered revision is not in the mirror (%s): fetching it again", type(error).__name__)
             return False
         self.desired = good.revision
+        with suppress(LivecfgError):  # what is wrong with the hold, `reconcile` says
+            good, in_use = self._held_back(in_use) or (good, in_use)
         if self._snapshot is None or good.revision.position > self._snapshot.revision.position:
             self._apply(good, in_use)
         elif self._snapshot.revision.commit == in_use.commit:
@@ -168,7 +172,8 @@ class Reconciler(Generic[M]):
         """
         if self._scope.is_due(now) or self._renew_again:
             self._renew(now)
-        candidate = self._mirror.fetch(since=self._snapshot.revision.commit if self._snapshot is not None else None)
+        in_use = self._snapshot.revision.commit if self._snapshot is not None else None
+        candidate = self._mirror.fetch(since=None if self._hold.is_open else in_use)  # what it names is looked for in any case
         if candidate is None:
             self._refused, self.waiting, self._waits_until = ("", ()), "", None
             self._look_at_heartbeat(self._trusted, now)
@@ -186,9 +191,9 @@ class Reconciler(Generic[M]):
             walk = self._attested(walk, candidate, now)
         try:
             walk = self._before_suspension(walk, candidate, now)
-            good = walk.good or self._unused_good()
-            if good is not None and walk.trusted.good is not None and not self._must_wait(good, now):
-                self._apply(good, walk.trusted.good)
+            wanted = self._wanted(walk)
+            if wanted is not None and not self._must_wait(wanted[0], now):
+                self._apply(*wanted)
             self._trusted = walk.trusted
             self._tell_glass(walk)
             if walk.ahead is not None:
@@ -303,7 +308,7 @@ class Reconciler(Generic[M]):
         scope = self._scope.at(now)
         if scope is not self._scope:
             log.warning("the time of the local settings is over: %s", ", ".join(self._scope.local))
-            self._scope, self._hold = scope, ""
+            self._scope, self._hold = scope, Hold("", self._trusted.ref)
         if self._snapshot is None or self._in_use is None:
             return
         try:
@@ -319,15 +324,33 @@ class Reconciler(Generic[M]):
             self._renew_note = f"serves local settings or secrets that changed since: {printable(str(error))}"
             log.warning("%s", self._renew_note)
 
-    def _unused_good(self) -> VerifiedCommit | None:
-        """The last good commit where it is not in use: it waited for a window, or its objects were missing at the start."""
+    def _wanted(self, walk: Verification) -> tuple[VerifiedCommit, Good] | None:
+        """What the walk found, else the last good commit where it is not in use: it waited, or its objects were missing."""
+        if walk.good is not None and walk.trusted.good is not None:
+            return walk.good, walk.trusted.good
         good = self._trusted.good
-        if good is None or (self._snapshot is not None and self._snapshot.revision.position >= good.position):
+        if good is None:
+            return None
+        if held := self._held_back(good):
+            return held
+        if self._snapshot is not None and self._snapshot.revision.position >= good.position:
             return None
         try:
-            return resume(self._objects, self._trusted)
+            return resume(self._objects, self._trusted), good
         except ValueError as error:
             raise FetchError(str(error)) from error
+
+    def _held_back(self, good: Good) -> tuple[VerifiedCommit, Good] | None:
+        """What LIVECFG_HOLD goes back to where it is older than what was good already; trust stays where it is.
+
+        Raises:
+            RefusedError, FetchError: it cannot go back to that.
+
+        """
+        held = self._hold.before(self._objects, good.commit)
+        if not held or self._scope.process.env in protected_of(self._objects, good.tree).envs:
+            return None  # where policy protects, loading anything refuses the hold
+        return self._hold.revision(self._objects, self._trusted, held)
 
     def contains(self, commit: str) -> bool:
         """Tell whether what is applied is this commit (or abbreviation of it) or a descendant of it."""
@@ -340,10 +363,22 @@ class Reconciler(Generic[M]):
         return self._ancestry.holds(self._objects, commit, tip)
 
     def _held(self, candidate: Candidate) -> Candidate:
-        """With LIVECFG_HOLD, the held revision in place of the tip once the tip is past it."""
-        if self._hold and self._stands_on(self._hold, candidate.tip):
-            return replace(candidate, tip=self._hold)
-        return candidate
+        """With LIVECFG_HOLD, the held revision in place of the tip; where trust is past it, what is trusted.
+
+        Raises:
+            RefusedError: it is not known which revision that is.
+
+        """
+        good = self._trusted.good
+        if not self._hold.name or (good is not None and not self._stands_on(good.commit, candidate.tip)):
+            return candidate  # a rollback is told first
+        try:
+            held = self._hold.on(self._objects, candidate.tip)
+        except RefusedError:
+            self._remember()  # other processes of the host are not held, and wait for what was fetched
+            raise
+        past = good is not None and self._stands_on(held, good.commit)
+        return replace(candidate, tip=good.commit if past and good is not None else held)
 
     def _remember(self) -> None:
         """Persist after the swap: the objects for the host's other processes, then where trust stands."""

@@ -36,6 +36,7 @@ class Code(StrEnum):
     MISSING_FILE = "LC221"
     OVERRIDE = "LC222"
     SUSPENSION = "LC223"
+    HOLD = "LC224"
     SECRET = "LC230"  # noqa: S105 - a code
     # trust
     UNSIGNED = "LC301"

@@ -1,4 +1,4 @@
-"""What keeps a valid revision out for a while, and what comes through all the same: windows, suspension, kills, rollbacks.
+"""What keeps a valid revision out for a while, and what comes through: windows, suspension, LIVECFG_HOLD, kills, rollbacks.
 
 Through LiveConfig over a real remote, with a settable clock.
 """
@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
-from livecfg import Condition, GitSource, LiveConfig
+from livecfg import Condition, GitSource, LiveConfig, RefusedError
 from livecfg.layers import Process
+from livecfg.trust.hold import Hold
 from livecfg.trust.suspension import where_it_began
 from tests.e2e.support import eventually
 from tests.simulator import ConfigRepo
@@ -200,3 +202,126 @@ def test_where_a_suspension_began_is_the_oldest_commit_at_hand_when_the_history_
     assert where_it_began(repo, third, process, FRIDAY) == first
     del repo.objects[first]
     assert where_it_began(repo, third, process, FRIDAY) == second
+
+
+# --- LIVECFG_HOLD ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("digits", [7, 12, 40])
+def test_a_held_revision_is_served_and_nothing_after_it_by_any_length_of_its_id(
+    site: Site, monkeypatch: pytest.MonkeyPatch, digits: int
+) -> None:
+    held = site.number(2)
+    site.number(3)
+    monkeypatch.setenv("LIVECFG_HOLD", held[:digits].upper())
+    live = site.live()
+    tip = site.number(4)
+    eventually(lambda: live.status.desired is not None and live.status.desired.commit == tip)
+    assert live.current.revision.commit == held
+    assert (live.status.condition, live.status.overrides) == (Condition.READY, (f"LIVECFG_HOLD={held[:digits]}",))
+
+
+@pytest.mark.parametrize("digits", [7, 40])
+def test_a_restart_with_a_hold_stays_at_what_was_applied(site: Site, monkeypatch: pytest.MonkeyPatch, digits: int) -> None:
+    live = site.live()
+    held = site.number(2)
+    live.wait_for(held)
+    live.stop()
+    tip = site.number(3)
+    monkeypatch.setenv("LIVECFG_HOLD", held[:digits])
+    live = site.live()
+    eventually(lambda: live.status.desired is not None and live.status.desired.commit == tip)
+    assert (live.current.revision.commit, live.status.condition) == (held, Condition.READY)
+
+
+def test_a_hold_older_than_what_was_applied_goes_back_without_the_remote_too_and_ends_without_a_trace(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = site.number(2)
+    site.live().wait_for(site.number(3))
+    site.made.pop().stop()
+    moved = site.repo.remote_path.rename(site.path / "gone")
+    monkeypatch.setenv("LIVECFG_HOLD", held[:7])
+    live = site.live()
+    assert live.current.revision.commit == held
+    moved.rename(site.repo.remote_path)
+    newer = site.number(4)
+    eventually(lambda: live.status.desired is not None and live.status.desired.commit == newer)
+    assert (live.current.revision.commit, live.status.condition, live.status.refusals) == (held, Condition.READY, ())
+    live.stop()
+    again = site.live()  # from what was in use
+    assert again.current.revision.commit == held
+    again.stop()
+    monkeypatch.delenv("LIVECFG_HOLD")
+    assert site.live().wait_for(newer).config.number == 4
+
+
+def test_a_hold_at_a_commit_that_policy_does_not_allow_serves_the_one_before_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = site.number(2)
+    skipped = site.repo.commit({BASE: "number: 666\n"}, signed=False)
+    site.repo.revert(skipped)
+    live = site.live()
+    live.wait_for(site.number(3))
+    live.stop()
+    monkeypatch.setenv("LIVECFG_HOLD", skipped[:10])
+    for home in ("home", "new-home"):
+        assert site.live(home).current.revision.commit == good, home
+
+
+@pytest.mark.parametrize("name", ["deadbeef", "dead" * 10])
+def test_a_hold_that_names_no_commit_applies_nothing_new_and_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    good = site.number(2)
+    site.live().wait_for(good)
+    site.made.pop().stop()
+    monkeypatch.setenv("LIVECFG_HOLD", name)
+    live = site.live()
+    eventually(lambda: live.status.condition is Condition.REFUSED, state=lambda: live.status)  # although nothing is newer
+    tip = site.number(3)
+    eventually(lambda: live.status.desired is not None and live.status.desired.commit == tip)
+    assert live.current.revision.commit == good
+    eventually(lambda: live.status.refusals and live.status.refusals[0].commit == tip)
+    assert live.status.reason.startswith(f"LIVECFG_HOLD={name} LC224 names no commit of main as it is here (nothing newer")
+    with pytest.raises(RefusedError, match=f"LIVECFG_HOLD={name} LC224 names no commit of main"):
+        site.live("new-home")  # nothing is last good, and the tip may be what the hold is to keep out
+
+
+def test_a_hold_that_names_two_commits_is_no_hold_of_either() -> None:
+    repo = MemoryRepo()
+    one, other = "abcdef0" + "1" * 33, "abcdef0" + "2" * 33
+    first = repo.found(["ana@acme"], RULES, {})
+    kind, raw = repo.objects[first]
+    repo.objects[one] = kind, raw
+    repo.objects[other] = kind, raw.replace(b"\nauthor", f"\nparent {one}\nauthor".encode(), 1)
+    hold = Hold("abcdef0", "main")
+    with pytest.raises(RefusedError, match="names more than one commit of main"):
+        hold.on(repo, other)
+    assert (hold.is_open, hold.before(repo, other)) == (True, "")
+    assert Hold("abcdef01", "main").on(repo, other) == one
+
+
+def test_a_hold_before_a_force_push_is_a_rollback_all_the_same(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = site.number(2)
+    site.live().wait_for(site.number(3))
+    site.made.pop().stop()
+    site.repo.reset(held)
+    site.repo.commit({BASE: "number: 4\n"})
+    site.repo.push(force=True)
+    monkeypatch.setenv("LIVECFG_HOLD", held[:7])
+    live = site.live()
+    eventually(lambda: live.status.condition is Condition.REFUSED, state=lambda: live.status)
+    assert [r.code.value for r in live.status.refusals] == ["LC320"]
+    assert live.current.revision.commit == held
+
+
+def test_a_hold_gets_around_no_policy_by_going_back_to_before_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = site.number(2)
+    policy = site.repo.policy(rules=RULES, protected={"envs": ["prod"]})
+    site.live().wait_for(site.repo.publish({".livecfg/policy.yaml": yaml.safe_dump(policy)}))
+    site.made.pop().stop()
+    monkeypatch.setenv("LIVECFG_HOLD", held)
+    with pytest.raises(RefusedError, match="LC222 the environment prod is protected"):
+        site.live()

@@ -83,15 +83,15 @@ def test_what_is_set_here_is_told_by_name_to_the_process_to_the_host_and_to_the_
         ("LIVECFG_SET_number", "7", {"keys": ["checkout.number"]}),
         ("LIVECFG_KILL", "new-cart", {"envs": ["prod"]}),
         ("LIVECFG_KILL", "new-cart", {"keys": ["checkout.new-cart"]}),
-        ("LIVECFG_HOLD", "0" * 40, {"envs": ["prod"]}),
+        ("LIVECFG_HOLD", "the tip", {"envs": ["prod"]}),
         ("LIVECFG_REF", "main", {"envs": ["prod"]}),
     ],
 )
 def test_policy_keeps_local_settings_out(
     repo: ConfigRepo, make: Make, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, protected: dict[str, list[str]]
 ) -> None:
-    repo.publish({POLICY: yaml.safe_dump(repo.policy(protected=protected))})
-    monkeypatch.setenv(variable, value)
+    tip = repo.publish({POLICY: yaml.safe_dump(repo.policy(protected=protected))})
+    monkeypatch.setenv(variable, tip if value == "the tip" else value)
     with pytest.raises(RefusedError) as caught:
         make().start()
     (refusal,) = caught.value.refusals

@@ -138,6 +138,12 @@ def test_labels_of_another_form_are_refused_with_the_form() -> None:
         read_environment({"LIVECFG_LABELS": "tier"})
 
 
+@pytest.mark.parametrize("text", ["nope", "a", "9f2c61", "main", "9f2c61d ", "0" * 65])
+def test_a_hold_that_is_no_commit_id_is_refused_at_the_start(text: str) -> None:
+    with pytest.raises(LivecfgError, match="LIVECFG_HOLD: expected a commit id or at least 7 digits of one"):
+        read_environment({"LIVECFG_HOLD": text})
+
+
 def test_an_instance_keeps_its_name_and_a_read_only_home_gives_one_anyway(tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert instance_name(home) == instance_name(home)

@@ -93,6 +93,11 @@ CODES: dict[Code, Row] = {
         "It is not known whether the service may take anything new over, so it does not.",
         "Mend it, or take it away; `livecfg suspend` writes a good one.",
     ),
+    Code.HOLD: Row(
+        "LIVECFG_HOLD names no commit of the followed ref, or more than one, or one that cannot be verified here.",
+        "Whoever holds a process back wants something kept out of it; it is not known what, so nothing newer is applied.",
+        "Name a commit that `git log --first-parent` shows, by more of its digits, or remove the variable.",
+    ),
     Code.SECRET: Row(
         "A secret that the configuration refers to, or an encrypted document, gives no value in this process.",
         "A service must not start with an empty password, nor print one: a secret fits a field of type SecretStr alone.",

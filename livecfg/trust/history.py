@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from livecfg.trust.tree import lookup
 from livecfg.trust.verify import judgements
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from livecfg.origin import Origin
     from livecfg.revision import Objects
     from livecfg.trust.verify import Trusted
@@ -31,23 +34,48 @@ class Ancestry:
         """Tell whether `commit` (an id or at least 7 digits of one) is `tip` or stands on its first-parent chain."""
         if len(commit) < 7:
             return False
-        lacking, object_id = self._lacking.get(commit), tip
-        for _ in range(MAX_STEPS):
-            if object_id == lacking:
-                break
-            if object_id.startswith(commit):
-                return True
-            try:
-                parents = parse_commit(object_id, objects.read(object_id, "commit")).parents
-            except MissingObjectError:  # a shallow mirror: what is below may come
-                return False
-            if not parents:
-                break
-            object_id = parents[0]
+        lacking = self._lacking.get(commit)
+        try:
+            for object_id in _chain(objects, tip):
+                if object_id == lacking:
+                    break
+                if object_id.startswith(commit):
+                    return True
+        except MissingObjectError:  # a shallow mirror: what is below may come
+            return False
         if len(self._lacking) >= _REMEMBERED:
             self._lacking.clear()
         self._lacking[commit] = tip
         return False
+
+    def named(self, objects: Objects, name: str, tip: str) -> tuple[str, ...]:
+        """Give the commits of a tip's chain whose id begins with `name` (at least 7 digits), as far as the chain is here."""
+        if not self.holds(objects, name, tip):
+            return ()
+        if len(name) == len(tip):
+            return (name,)
+        found = []
+        with suppress(MissingObjectError):
+            for object_id in _chain(objects, tip):
+                if object_id.startswith(name):
+                    found.append(object_id)  # noqa: PERF401 - what was found above the end of a shallow mirror counts
+        return tuple(found)
+
+
+def _chain(objects: Objects, tip: str) -> Iterator[str]:
+    """Give the ids of a tip and of its first parents.
+
+    Raises:
+        MissingObjectError: the mirror is shallow.
+
+    """
+    object_id = tip
+    for _ in range(MAX_STEPS):
+        yield object_id
+        parents = parse_commit(object_id, objects.read(object_id, "commit")).parents
+        if not parents:
+            return
+        object_id = parents[0]
 
 
 def last_change(objects: Objects, tip: str, origin: Origin, start: Trusted | None = None) -> Origin:

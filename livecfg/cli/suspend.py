@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from livecfg.cli.clone import Clone
-from livecfg.cli.output import Exit, fail, output_option
+from livecfg.cli.output import Exit, fail, output_option, talk
 from livecfg.cli.signing import key_option, signing_key
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def suspend(
         fail("say why: -m WHY")
     name, path = _named(service, env)
     end = _moment(until) if until else ""
+    _tell_unknown(clone, service, env)
     signer = signing_key(clone, key)
     draft = Draft(clone)
     draft.check_nothing_staged()
@@ -80,6 +81,16 @@ def resume(service: str, env: str, message: str, key: Path | None, output: str) 
     record(draft, f"Resume {name}" + (f": {message.strip()}" if message.strip() else ""), signer, f"{name} goes on")
 
 
+def _tell_unknown(clone: Clone, service: str, env: str) -> None:
+    """Say what is likely a slip of the pen; a service whose layers are all shared has no file, and may be suspended."""
+    from livecfg.cli.effective import names_of, processes_in
+
+    known = processes_in(clone, clone.commit(clone.tip()).tree)
+    if not any(p.service == service and env in {"", p.env} for p in known):
+        name = f"{service}/{env}" if env else service
+        talk(f"the layers have no file for {name}; is it meant so? There are {names_of(known)}")
+
+
 def _named(service: str, env: str) -> tuple[str, str]:
     """What to call it, and the path of its file."""
     from livecfg.layers import NAME
@@ -102,4 +113,6 @@ def _moment(text: str) -> str:
         found = None
     if found is None or found.tzinfo is None:
         fail(f"--until: expected a time with its zone, such as 2026-11-27T18:00Z, or 2h; got {text!r}")
+    if found.timestamp() <= time.time():
+        fail(f"--until: {text} is over already")
     return found.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

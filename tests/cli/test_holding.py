@@ -67,10 +67,10 @@ def test_a_name_that_several_services_have_is_asked_back(desk: Desk) -> None:
 
 
 def test_suspend_writes_a_signed_file_and_resume_takes_it_away(desk: Desk) -> None:
-    said = desk.run("suspend", "checkout", "--env", "prod", "--until", "2026-11-27T19:00+01:00", "-m", 'the "big" move: now')
-    assert "checkout/prod is suspended until 2026-11-27T18:00:00Z" in said
+    said = desk.run("suspend", "checkout", "--env", "prod", "--until", "2099-11-27T19:00+01:00", "-m", 'the "big" move: now')
+    assert "checkout/prod is suspended until 2099-11-27T18:00:00Z" in said
     text = (desk.conf / "suspend/checkout/prod.yaml").read_text()
-    assert text == 'reason: "the \\"big\\" move: now"\nuntil: 2026-11-27T18:00:00Z\n'
+    assert text == 'reason: "the \\"big\\" move: now"\nuntil: 2099-11-27T18:00:00Z\n'
     desk.run("check")
     desk.run("suspend", "checkout", "--until", "2h", "-m", "all of it")
     desk.run("resume", "checkout", "--env", "prod", "-m", "moved")
@@ -81,6 +81,17 @@ def test_suspend_writes_a_signed_file_and_resume_takes_it_away(desk: Desk) -> No
     for wrong in ("tomorrow", "2026-11-27T18:00", "0h"):
         assert "expected a time with its zone" in refused(desk, "suspend", "checkout", "--until", wrong, "-m", "x", code=2)
     assert "is no name of a service" in refused(desk, "suspend", "../x", "-m", "x", code=2)
+    assert "is over already" in refused(desk, "suspend", "checkout", "--until", "2020-01-01T00:00Z", "-m", "x", code=2)
+
+
+def test_a_suspension_of_what_has_no_file_is_made_and_said_to_be_odd(desk: Desk) -> None:
+    desk.run("set", "a", "1", "--service", "checkout", "--env", "prod")
+    desk.run("suspend", "checkout", "--env", "prod", "-m", "x")
+    assert "no file" not in desk.talk
+    for words in (("chekout",), ("checkout", "--env", "prdo")):
+        desk.run("suspend", *words, "-m", "x")
+        assert f"the layers have no file for {words[0]}" in desk.talk
+        assert "There are checkout/prod" in desk.talk
 
 
 def test_check_finds_a_malformed_suspension(desk: Desk) -> None:

@@ -85,10 +85,12 @@ def show_changes(changes: list[dict[str, Any]], *, err: bool = False) -> None:
 
 
 def _changes(process: Process, old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    from livecfg.cli.effective import same
+
     rows = []
     for key in sorted(old.keys() | new.keys()):
         was, now = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if was == now and type(was) is type(now):
+        if same(was, now):
             continue
         change = "added" if was is _ABSENT else "removed" if now is _ABSENT else "changed"
         values = {"old": old.get(key), "new": new.get(key)}

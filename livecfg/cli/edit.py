@@ -7,6 +7,7 @@ A SOPS document is not edited here: its MAC goes over every value, and who has n
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from livecfg.cli.output import Exit, fail
@@ -31,6 +32,9 @@ def set_in_text(text: str, key: str | Loc, value: str, path: str) -> str:
 
     """
     wanted = read(value.encode(), "value", tags=TAGS).value
+    if not _is_finite(wanted):  # `.nan`, `1e400`: layers may hold them, but written by hand, knowing what a model makes of them
+        dotted = key if isinstance(key, str) else ".".join(key)
+        fail(f"{dotted}: expected finite numbers, which JSON and every language have; in quotes it is text")
     literal = value if not isinstance(wanted, str) or value.isalnum() else json.dumps(wanted, ensure_ascii=False)
 
     def edit(text: str, document: Document, loc: Loc) -> str:
@@ -85,6 +89,13 @@ def _edit(
                 fail(f"{key}: write {wanted.tag} into {path} by hand: the place is no plain key of a mapping")
             edited = _structurally(text, loc, wanted)
     return edited.replace("\n", "\r\n") if carriage else edited
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number in it is infinite, or none at all."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _means(text: str, path: str, meant: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -192,6 +193,11 @@ def value_at(snapshot: Snapshot[Any], key: str) -> Any:
             raise KeyError(key)
         value = value[part]
     return value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two plain values are the same: 1 is not true, and `.nan`, which equals nothing, is `.nan`."""
+    return type(one) is type(other) and (one == other or json.dumps(one) == json.dumps(other))
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

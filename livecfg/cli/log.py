@@ -53,7 +53,7 @@ def _row(commit: Commit, judged: Judged | None) -> dict[str, Any]:
 
 def _key_rows(clone: Clone, tip: str, key: str, service: str, env: str) -> Any:
     """Give (commit, value) for each commit that gave the key another value; newest first."""
-    from livecfg.cli.effective import one_process, snapshot_of, value_at
+    from livecfg.cli.effective import one_process, same, snapshot_of, value_at
     from livecfg.errors import RefusedError
 
     process = one_process(clone, clone.commit(tip).tree, service, env)
@@ -69,7 +69,7 @@ def _key_rows(clone: Clone, tip: str, key: str, service: str, env: str) -> Any:
 
     for commit in clone.chain(tip):
         before = value(clone.commit(commit.parents[0])) if commit.parents else None
-        if value(commit) != before:
+        if not same(value(commit), before):
             yield commit, value(commit)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from livecfg.cli.clone import Clone
-from livecfg.cli.output import Exit, ago, envelope, fail, output_option, style
+from livecfg.cli.output import Exit, ago, envelope, fail, in_json, output_option, style
 from livecfg.refusal import printable
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -53,7 +53,7 @@ def get(key: str, service: str, env: str, rev: str, output: str) -> None:
 
     _, snapshot, commit = _loaded(service, env, rev)
     try:
-        value = value_at(snapshot, key) if key else plain(snapshot.config)
+        value = in_json(value_at(snapshot, key) if key else plain(snapshot.config))
     except KeyError:
         fail(f"{key} is set by no layer of {service or 'this service'}", Exit.FINDINGS)
     if output == "json":

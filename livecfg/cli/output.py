@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -86,7 +87,20 @@ def envelope(
     """Print the JSON envelope on stdout; `error` says why there are no data."""
     found = [finding.as_dict() for finding in findings]
     whole = {"schema": "livecfg/cli/v1", "command": command, "ok": ok, "data": data, "findings": found}
-    click.echo(json.dumps(whole | ({"error": error} if error else {}), indent=2))
+    click.echo(json.dumps(in_json(whole | ({"error": error} if error else {})), indent=2))
+
+
+def in_json(value: Any) -> Any:
+    """Give data with a text for every number that JSON does not have: "NaN", "Infinity", "-Infinity".
+
+    Layers may hold them (`.nan`, `.inf`), and `json.dumps` would write words that most readers of JSON refuse. A text and not
+    null, which would read as a value that is not set; protobuf's JSON has the same ones, and most languages make numbers of them.
+    """
+    if isinstance(value, dict):
+        return {key: in_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_json(inner) for inner in value]
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_findings(

@@ -270,6 +270,20 @@ def test_a_mistyped_environment_is_told_with_all_there_are(desk: Desk) -> None:
     assert desk.state() == before
 
 
+def test_what_json_has_no_number_for_is_written_as_text_and_no_change_of_its_own(desk: Desk) -> None:
+    desk.write(PROD, "t: .nan\nall: [.inf, -.inf, 1.5]\n")
+    desk.run("commit", "-m", "On purpose")
+    desk.run("set", "u", "1e400", "--env", "prod", code=2)
+    assert desk.json("get")["data"]["value"] == {"t": "NaN", "all": ["Infinity", "-Infinity", 1.5]}
+    assert json.loads(desk.run("get")) == {"t": "NaN", "all": ["Infinity", "-Infinity", 1.5]}
+    assert desk.run("get", "t") == "NaN\n"
+    assert desk.run("diff") == ""
+    desk.write(PROD, "t: NaN\nall: [.inf, -.inf, 1.5]\n")
+    assert [(row["old"], row["new"]) for row in desk.json("diff", code=1)["data"]] == [("NaN", "NaN")]  # a number, then text
+    desk.run("commit", "-m", "A text")
+    assert len(desk.json("log", "t")["data"]) == 2
+
+
 def test_a_trusted_root_that_is_there_is_not_overwritten(desk: Desk) -> None:
     before = (desk.path / "trusted_root.yaml").read_text()
     desk.run("init", "other", "--person", "ana@acme", at=desk.path, code=2)

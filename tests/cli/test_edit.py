@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from livecfg.cli.edit import set_in_text, unset_in_text
+from livecfg.cli.output import CommandError
 from livecfg.document import read
 
 
@@ -77,3 +78,11 @@ def test_a_key_is_taken_out_with_the_mappings_it_leaves_empty(before: str, key: 
 def test_json_is_edited_too() -> None:
     assert set_in_text('{"a": 1}', "b.c", "true", "a.json") == '{\n  "a": 1,\n  "b": {\n    "c": true\n  }\n}\n'
     assert unset_in_text('{"a": 1, "b": {"c": 2}}', "b.c", "a.json") == '{\n  "a": 1\n}\n'
+
+
+@pytest.mark.parametrize("value", [".nan", "-.inf", "1e400", "[1, {a: .inf}]"])
+@pytest.mark.parametrize("path", ["a.yaml", "a.json"])
+def test_no_number_is_set_that_json_does_not_have(value: str, path: str) -> None:
+    with pytest.raises(CommandError, match=r"a\.b: expected finite numbers"):
+        set_in_text("{}", "a.b", value, path)
+    assert "1e400" in set_in_text("{}", "a.b", "'1e400'", path)

@@ -91,7 +91,7 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
         beats = Beats(settings.source, read_signer(settings.heartbeat_key), settings.heartbeat_interval_s)
     following = Following(settings.source, settings.home, settings.trusted_root, settings.poll_interval_s, beats)
     store = open_store(settings.store)
-    service = HubService(following.mirror, store, following.root.repo_id, settings.source.ref, access)
+    service = HubService(following.mirror, store, following.root.repo_id, settings.source.ref, access, following.place)
     server = grpc.aio.server(options=wire.SERVER_OPTIONS)
     server.add_generic_rpc_handlers((service.handler(),))
     health = await _add_health(server)

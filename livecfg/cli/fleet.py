@@ -63,11 +63,13 @@ def status(hub: str, service: str, env: str, output: str) -> None:
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds.")
 def wait(hub: str, service: str, env: str, output: str, rev: str, timeout_s: float) -> None:
     """Block until every process serves REV or something newer. Exit 0: converged, 6: timed out, 4: no hub."""
+    from livecfg.hub._pb import hub_pb2
+
     if len(rev) < 7:  # git's own shortest abbreviation
         raise click.UsageError("--rev: give at least 7 digits of a commit id")
-    began = time.monotonic()
+    rev, began = rev.lower(), time.monotonic()
     last: hub_pb2.FleetReply | None = None
-    for last in _watched(hub, service, env, timeout_s):
+    for last in _watched(hub, hub_pb2.FleetRequest(service=service, env=env, rev=rev), timeout_s):
         if _counted(last) and not _behind(last, rev):
             text = f"{len(_counted(last))} processes serve {rev[:10]} after {time.monotonic() - began:.2f} s"
             if output == "json":
@@ -76,9 +78,10 @@ def wait(hub: str, service: str, env: str, output: str, rev: str, timeout_s: flo
                 click.echo(text)
             return
     behind = _behind(last, rev) if last is not None else []
-    names = ", ".join(sorted({f"{p.service}/{p.env} pid {p.pid} on {p.host}" for p in behind})[:10])
+    names = ", ".join(sorted({_straggler(p, rev) for p in behind})[:10])
+    unknown = "; the hub knows no such commit (yet)" if last is not None and last.HasField("rev") and not last.rev.commit else ""
     raise CommandError(
-        f"timed out after {timeout_s:g} s; not there yet: {names or 'no process reports at all'}",
+        f"timed out after {timeout_s:g} s{unknown}; not there yet: {names or 'no process reports at all'}",
         Exit.TIMED_OUT if last is not None else Exit.UNREACHABLE,
     )
 
@@ -86,11 +89,24 @@ def wait(hub: str, service: str, env: str, output: str, rev: str, timeout_s: flo
 def _behind(reply: hub_pb2.FleetReply, rev: str) -> list[hub_pb2.Process]:
     """Give the processes that serve neither REV nor anything after it on the branch."""
     counted = _counted(reply)
-    known = [c for c in (reply.tip, *(p.applied for p in reply.processes)) if c.commit.startswith(rev) and c.position >= 0]
+    places = (reply.rev, reply.tip, *(p.applied for p in reply.processes))  # a hub of an older version gives no `rev`
+    known = [c for c in places if c.commit.startswith(rev) and c.position >= 0]
     if not known:
         return counted
     position = known[0].position
     return [p for p in counted if not p.applied.commit.startswith(rev) and p.applied.position <= position]
+
+
+def _straggler(process: hub_pb2.Process, rev: str) -> str:
+    """Name a process that is behind; one that refused REV, or what came after it, with the reason."""
+    from livecfg.hub.report import clean
+
+    clean(process)
+    name = f"{process.service}/{process.env} pid {process.pid} on {process.host}"
+    if process.condition != "REFUSED":
+        return name
+    refusals = [r for r in process.refusals if r.commit.startswith(rev)] or process.refusals[-1:]
+    return f"{name} refused it: {_told(refusals[-1]) if refusals else process.reason}"
 
 
 def _counted(reply: hub_pb2.FleetReply) -> list[hub_pb2.Process]:
@@ -99,12 +115,11 @@ def _counted(reply: hub_pb2.FleetReply) -> list[hub_pb2.Process]:
     return [p for p in reply.processes if p.condition != "LOST" or now - p.seen_at < _COMES_BACK_S]
 
 
-def _watched(hub: str, service: str, env: str, timeout_s: float) -> Iterator[hub_pb2.FleetReply]:
+def _watched(hub: str, request: hub_pb2.FleetRequest, timeout_s: float) -> Iterator[hub_pb2.FleetReply]:
     """Give every change of the fleet until the time is up, over restarts of the hub."""
     from livecfg.hub._pb import hub_pb2
 
-    deadline = time.monotonic() + timeout_s
-    request, met = hub_pb2.FleetRequest(service=service, env=env), False
+    deadline, met = time.monotonic() + timeout_s, False
     while (left := deadline - time.monotonic()) > 0:
         try:
             for reply in _answers(watch(hub, "WatchFleet", request, hub_pb2.FleetReply, min(left, _ASK_AGAIN_S))):
@@ -156,8 +171,12 @@ def _table(reply: hub_pb2.FleetReply, processes: list[dict[str, Any]]) -> None:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip())
     for refusal in reply.refusals:
         clean(refusal)
-        where = f"{refusal.path}:{refusal.line}:{refusal.column} " if refusal.line else f"{refusal.path} " if refusal.path else ""
-        click.echo(f"refused {refusal.commit[:10]}: {where}{refusal.code} {refusal.message}")
+        click.echo(f"refused {refusal.commit[:10]}: {_told(refusal)}")
+
+
+def _told(refusal: hub_pb2.Refusal) -> str:
+    where = f"{refusal.path}:{refusal.line}:{refusal.column} " if refusal.line else f"{refusal.path} " if refusal.path else ""
+    return f"{where}{refusal.code} {refusal.message}"
 
 
 def _headline(reply: hub_pb2.FleetReply, processes: list[dict[str, Any]]) -> str:

@@ -21,6 +21,7 @@ from livecfg.git.watch import Watcher
 from livecfg.git.writeback import WriteBack
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.offers import make_offer
+from livecfg.hub.places import Places
 from livecfg.refusal import MOST_FAULTS
 from livecfg.trust.root import TrustedRoot
 from livecfg.trust.tree import KeptTrees, SplitObjects
@@ -69,6 +70,7 @@ class Following:
         self._remembered: object = None
         self._kept = KeptTrees()
         self._walks = Walks()
+        self._places = Places(source.ref)
         self._offered = ""
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -84,6 +86,15 @@ class Following:
     def look(self) -> None:
         """Somebody says that there may be something new: a hint, no more."""
         self._wake.set()
+
+    def place(self, tip: str, rev: str) -> hub_pb2.Commit:
+        """Say where a commit stands on the chain of `tip`; reads much the first time.
+
+        Raises:
+            LivecfgError: the mirror cannot be read.
+
+        """
+        return self._places.find(self.mirror.objects, tip, self._trusted.good, rev)
 
     def stop(self) -> None:
         """End within seconds, what was fetched written."""

@@ -37,6 +37,8 @@ _PART_BYTES = 256 << 10
 _WATCHED_S = 1e-4
 """What a watcher waits for each process after an answer; making one takes an eighth of it."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_ABBREVIATION = re.compile(r"[0-9a-f]{7,64}")
+_PLACES_KEPT = 1000
 
 
 class Limits:
@@ -57,7 +59,15 @@ class Limits:
 class HubService:
     """Everything the hub knows, and the handlers over it. Lives on one event loop."""
 
-    def __init__(self, packer: Packer, store: Store, repo_id: str, ref: str, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        packer: Packer,
+        store: Store,
+        repo_id: str,
+        ref: str,
+        access: Access | None = None,
+        place: Callable[[str, str], hub_pb2.Commit] | None = None,
+    ) -> None:
         self.fleet = Fleet(store)
         self.tally = Tally(store)
         self.tip = hub_pb2.Commit(ref=ref)
@@ -66,6 +76,9 @@ class HubService:
         self.counts: Counter[str] = Counter()
         self._access = access or Access()
         self._offers = Offers(packer)
+        self._place = place
+        self._places: dict[tuple[str, str, int], hub_pb2.Commit] = {}
+        self._placing = asyncio.Lock()
         self._repo_id = repo_id
         self._ref = ref
         self._offered = ""
@@ -275,7 +288,8 @@ class HubService:
 
     async def ask_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
         """Give what every process serves."""
-        for reply in self._replies(request, await self._admit(context, "viewer")):
+        credential = await self._admit(context, "viewer")
+        for reply in self._replies(request, credential, await self._placed(request.rev)):
             yield reply
 
     async def watch_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
@@ -283,7 +297,7 @@ class HubService:
         credential = await self._admit(context, "viewer")
         while not self.draining:
             changed = self.fleet.changed
-            for reply in self._replies(request, credential):
+            for reply in self._replies(request, credential, await self._placed(request.rev)):
                 yield reply
             await asyncio.sleep(len(self.fleet) * _WATCHED_S)
             await changed.wait()
@@ -297,9 +311,27 @@ class HubService:
             request.service = credential.service
         return hub_pb2.CountsReply(counts=await self.tally.ask(request, time.time())).SerializeToString()
 
-    def _replies(self, request: hub_pb2.FleetRequest, credential: Credential) -> Iterator[bytes]:
+    async def _placed(self, rev: str) -> hub_pb2.Commit | None:
+        """Say where a commit stands on the ref; one is looked up at a time, so that they take one thread from the offers."""
+        if not _ABBREVIATION.fullmatch(rev) or self._place is None or not self.tip.commit:
+            return hub_pb2.Commit() if rev and self._place is not None else None
+        async with self._placing:
+            tip = self.tip
+            key = rev, tip.commit, tip.position
+            if key not in self._places:
+                try:
+                    found = await asyncio.to_thread(self._place, tip.commit, rev)
+                except LivecfgError as error:
+                    log.warning("cannot look a commit up: %s", error)
+                    return hub_pb2.Commit()
+                if len(self._places) >= _PLACES_KEPT:
+                    self._places.clear()
+                self._places[key] = found
+            return self._places[key]
+
+    def _replies(self, request: hub_pb2.FleetRequest, credential: Credential, rev: hub_pb2.Commit | None) -> Iterator[bytes]:
         """Give an answer in parts that fit into messages; streams go on between them."""
-        reply, size = hub_pb2.FleetReply(tip=self.tip, refusals=self.refusals), 0
+        reply, size = hub_pb2.FleetReply(tip=self.tip, refusals=self.refusals, rev=rev), 0
         for process in self.fleet.find(request.service, request.env, credential):
             if size > _PART_BYTES:
                 reply.more = True

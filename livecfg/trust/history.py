@@ -36,7 +36,7 @@ class Ancestry:
             return False
         lacking = self._lacking.get(commit)
         try:
-            for object_id in _chain(objects, tip):
+            for object_id in first_parents(objects, tip):
                 if object_id == lacking:
                     break
                 if object_id.startswith(commit):
@@ -56,13 +56,13 @@ class Ancestry:
             return (name,)
         found = []
         with suppress(MissingObjectError):
-            for object_id in _chain(objects, tip):
+            for object_id in first_parents(objects, tip):
                 if object_id.startswith(name):
                     found.append(object_id)  # noqa: PERF401 - what was found above the end of a shallow mirror counts
         return tuple(found)
 
 
-def _chain(objects: Objects, tip: str) -> Iterator[str]:
+def first_parents(objects: Objects, tip: str) -> Iterator[str]:
     """Give the ids of a tip and of its first parents.
 
     Raises:

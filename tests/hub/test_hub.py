@@ -27,9 +27,12 @@ from livecfg.hub.access import ANYBODY, Credential
 from livecfg.hub.fleet import Fleet, Host
 from livecfg.hub.link import HubLink
 from livecfg.hub.offers import Offers
+from livecfg.hub.places import Places
 from livecfg.hub.report import as_data, clean
 from livecfg.hub.stores import open_store
+from livecfg.trust.root import Good
 from tests.simulator import ConfigRepo, GitHttpServer, make_tls
+from tests.simulator.memory import MemoryRepo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -149,6 +152,44 @@ def test_fleet_status_names_every_process_and_wait_returns_when_all_have_switche
         assert {p["pid"] for p in processes} == {os.getpid()}
 
 
+def test_fleet_wait_for_what_is_behind_every_process_by_now_succeeds(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
+    older, newer = set_timeout(repo, 5), set_timeout(repo, 6)
+    with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address) as a:
+        a.wait_for(newer)
+        for rev in (older, older[:8].upper(), repo.tip("HEAD~2")):
+            done = hub.fleet("wait", "--rev", rev, "--timeout", "20")
+            assert done.returncode == 0, done.stderr
+        unknown = hub.fleet("wait", "--rev", "deadbeef", "--timeout", "2")
+        assert unknown.returncode == 6
+        assert "timed out after 2 s; the hub knows no such commit (yet); not there yet: checkout/prod pid" in unknown.stderr
+        soon = repo.commit({BASE: "timeout_ms: 7\n"})  # the hub does not know it yet
+        waiting = subprocess.Popen([sys.executable, "-m", "livecfg", "fleet", "wait", "--rev", soon, "--hub", hub.address])
+        newest = repo.publish({BASE: "timeout_ms: 8\n"})
+        a.wait_for(newest)
+        assert waiting.wait(30) == 0
+
+
+def test_places_are_found_again_after_a_force_push_and_above_the_end_of_a_shallow_mirror() -> None:
+    repo = MemoryRepo()
+    first = repo.found(["ana@acme"], [], {})
+    second = repo.commit({BASE: b"a: 2\n"}, on=[first], by="ana@acme")
+    places, good = Places("main"), Good(second, "", 41, 0, "")
+
+    def place(tip: str, rev: str) -> tuple[str, int]:
+        found = places.find(repo, tip, good, rev)
+        return found.commit, found.position
+
+    third = repo.commit({BASE: b"a: 3\n"}, on=[second], by="ana@acme")
+    assert place(second, third[:7]) == ("", 0)
+    assert place(third, third[:7]) == (third, 42)
+    other = repo.commit({BASE: b"a: 4\n"}, on=[second], by="ana@acme")
+    assert place(other, other) == (other, 42)
+    assert place(other, third) == ("", 0)
+    del repo.objects[first]
+    assert place(third, second[:9]) == (second, 41)
+    assert places.find(repo, third, None, third).position == -1
+
+
 def test_fleet_wait_times_out_with_the_names_of_the_stragglers(repo: ConfigRepo, hub: Hub, tmp_path: Path) -> None:
     with live_config(repo, str(repo.remote_path), tmp_path / "a", hub.address):
         wait_until(lambda: hub.status()["processes"])
@@ -156,6 +197,7 @@ def test_fleet_wait_times_out_with_the_names_of_the_stragglers(repo: ConfigRepo,
         done = hub.fleet("wait", "--rev", refused, "--timeout", "3")
         assert done.returncode == 6
         assert f"checkout/prod pid {os.getpid()}" in done.stderr
+        assert f"refused it: {BASE}:1:13 LC202 " in done.stderr
         wait_until(lambda: hub.status()["processes"][0]["condition"] == "REFUSED")
         (refusal,) = hub.status()["processes"][0]["refusals"]
         assert (refusal["code"], refusal["path"], refusal["line"], refusal["commit"]) == ("LC202", BASE, 1, refused)

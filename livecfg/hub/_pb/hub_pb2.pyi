@@ -424,16 +424,20 @@ class FleetRequest(google.protobuf.message.Message):
 
     SERVICE_FIELD_NUMBER: builtins.int
     ENV_FIELD_NUMBER: builtins.int
+    REV_FIELD_NUMBER: builtins.int
     service: builtins.str
     """empty: all"""
     env: builtins.str
+    rev: builtins.str
+    """a commit to look up, by its id or at least 7 digits of it"""
     def __init__(
         self,
         *,
         service: builtins.str = ...,
         env: builtins.str = ...,
+        rev: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["env", b"env", "service", b"service"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["env", b"env", "rev", b"rev", "service", b"service"]) -> None: ...
 
 global___FleetRequest = FleetRequest
 
@@ -445,6 +449,7 @@ class FleetReply(google.protobuf.message.Message):
     PROCESSES_FIELD_NUMBER: builtins.int
     REFUSALS_FIELD_NUMBER: builtins.int
     MORE_FIELD_NUMBER: builtins.int
+    REV_FIELD_NUMBER: builtins.int
     more: builtins.bool
     """more processes of the same answer follow in the next reply"""
     @property
@@ -457,6 +462,10 @@ class FleetReply(google.protobuf.message.Message):
     def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Refusal]:
         """of commits that the hub skipped; as the tip, in the first reply of an answer"""
 
+    @property
+    def rev(self) -> global___Commit:
+        """what was looked up, beside the tip; empty: not on the ref; position -1: the hub cannot tell"""
+
     def __init__(
         self,
         *,
@@ -464,9 +473,10 @@ class FleetReply(google.protobuf.message.Message):
         processes: collections.abc.Iterable[global___Process] | None = ...,
         refusals: collections.abc.Iterable[global___Refusal] | None = ...,
         more: builtins.bool = ...,
+        rev: global___Commit | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["tip", b"tip"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["more", b"more", "processes", b"processes", "refusals", b"refusals", "tip", b"tip"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["rev", b"rev", "tip", b"tip"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["more", b"more", "processes", b"processes", "refusals", b"refusals", "rev", b"rev", "tip", b"tip"]) -> None: ...
 
 global___FleetReply = FleetReply
 

@@ -55,6 +55,7 @@ def set_(  # one parameter per option
 ) -> None:
     """Set KEY to VALUE (a YAML value) in its layer, comments kept; check the result, commit and sign it."""
     from livecfg.cli.edit import set_in_text, unset_in_text
+    from livecfg.cli.effective import scope_fault
 
     given = context.get_parameter_source("value") is click.core.ParameterSource.COMMANDLINE
     if given == unset:
@@ -66,6 +67,7 @@ def set_(  # one parameter per option
     layer = _layer(clone, draft.tree(), name, (service, env, path))
     before = _text(draft.current(layer), layer)
     after = unset_in_text(before, name, layer) if unset else set_in_text(before, name, value, layer)
+    new = scope_fault(clone, draft.tree(), service) if service else ""
     did = f"{name} removed" if unset else f"{name} = {value}"
     if after == before:
         _show(output, "set", "", (), f"{did}: it is so already; nothing was changed")
@@ -73,7 +75,7 @@ def set_(  # one parameter per option
     draft.put(layer, after.encode())
     check(clone, draft, model)
     subject = message or (f"Remove {name} from {layer}" if unset else f"Set {name} to {value} in {layer}")
-    record(draft, subject, signer, f"{layer}: {did}")
+    record(draft, subject, signer, f"{layer}: {did}" + (f" ({service} is a new service: {new})" if new else ""))
 
 
 def _text(data: bytes, path: str) -> str:
@@ -90,7 +92,7 @@ def _layer(clone: Clone, tree: str, name: str, asked: tuple[str, str, str]) -> s
     service, env, path = asked
     if path:
         return _layer_named(clone, tree, asked)
-    found = _layer_for(clone, tree, one_process(clone, tree, service, env), name, env)
+    found = _layer_for(clone, tree, one_process(clone, tree, service, env, new=True), name, env)
     return _inside(clone, clone.root, found) or fail(f"{found} leads out of the repository {clone.root}")
 
 

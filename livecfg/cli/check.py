@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 @output_option("json", "github")
 def check(directory: Path, model: str, service: str, env: str, output: str) -> None:
     """Check the files of a configuration repository as they are now: syntax, policy, layers, flags and their tests, model."""
-    from livecfg.cli.effective import model_named
+    from livecfg.cli.effective import check_scope, model_named
     from livecfg.cli.files import files_here
 
     began = time.perf_counter()
     objects, tree_id = files_here(directory)
+    check_scope(objects, tree_id, service, env)
     findings, scopes = find_faults(objects, tree_id, model_named(model), service, env)
     if output == "json":
         envelope("check", {"scopes": scopes}, ok=not findings, findings=findings)

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,36 @@ def processes_in(objects: Objects, tree: str, service: str = "", env: str = "") 
     return [Process(s, e) for s, e in wanted]
 
 
+def scope_fault(objects: Objects, tree: str, service: str, env: str = "") -> str:
+    """Say that no layer which names services or envs has a file for the one that is asked for: a typo, most likely. Else nothing.
+
+    Where no file is for one env any env is good: it gets what is for all.
+    """
+    layers = manifest_of(objects, tree).layers
+    known = processes_in(objects, tree)
+    asked = f"{service}/{env}" if service and env else service or f"the environment {env}"
+    of_service = [layer.replace("{service}", service or "{service}") for layer in layers]
+    if service and not _has_file(objects, tree, [new for new, layer in zip(of_service, layers, strict=True) if new != layer]):
+        return f"the layers have no file for {asked}; services: {listed(dict.fromkeys(p.service for p in known))}"
+    envs = sorted({p.env for p in known if service in {"", p.service}})
+    if not env or env in envs or envs in ([], ["default"]):
+        return ""
+    if _has_file(objects, tree, [layer.replace("{env}", env) for layer in of_service if "{env}" in layer]):
+        return ""
+    return f"the layers have no file for {asked}; envs{' of the service' if service else ''}: {listed(envs)}"
+
+
+def check_scope(objects: Objects, tree: str, service: str, env: str) -> None:
+    """End the command where `scope_fault` says something; a manifest that cannot be read is for the command itself to tell."""
+    with suppress(RefusedError):
+        if (service or env) and (fault := scope_fault(objects, tree, service, env)):
+            fail(fault)
+
+
+def _has_file(objects: Objects, tree: str, layers: list[str]) -> bool:
+    return not layers or any(is_one_of(path, layers) for path, _ in walk(objects, tree))
+
+
 def layers_of(objects: Objects, tree: str, process: Process) -> list[str]:
     """Give the paths of a process's layers; what only the running process knows (its region) stays in braces."""
     filled = (template.replace("{service}", process.service) for template in manifest_of(objects, tree).layers)
@@ -152,9 +183,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join([*some[:_NAMES], *(["…"] if len(some) > _NAMES else [])]) or "none"
 
 
-def one_process(objects: Objects, tree: str, service: str, env: str) -> Process:
-    """Give the process that is asked for; asks back when there are several."""
+def one_process(objects: Objects, tree: str, service: str, env: str, *, new: bool = False) -> Process:
+    """Give the process that is asked for, of a service that has a file or may be `new`; asks back when there are several."""
     found = processes_in(objects, tree, service, env)
+    if service and env and not new and (fault := scope_fault(objects, tree, service)):
+        fail(fault)
     if len(found) == 1:
         return found[0]
     if not found and (service or env):

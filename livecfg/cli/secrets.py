@@ -40,7 +40,7 @@ def check(
     directory: Path, model: str, service: str, env: str, folders: tuple[Path, ...], plugins: tuple[str, ...], output: str
 ) -> None:
     """Check that every `!secret` reference and every encrypted file gives its value in this environment, on this machine."""
-    from livecfg.cli.effective import model_named, processes_in, snapshot_of
+    from livecfg.cli.effective import check_scope, model_named, processes_in, snapshot_of
     from livecfg.cli.files import files_here
     from livecfg.errors import RefusedError
     from livecfg.resolver import SecretResolver, SecretSources
@@ -49,6 +49,7 @@ def check(
     if folders:
         known = SecretSources(folders=folders, plugins=known.plugins)
     objects, tree = files_here(directory)
+    check_scope(objects, tree, service, env)
     found: dict[Refusal, None] = {}
     count = 0
     for process in processes_in(objects, tree, service, env):

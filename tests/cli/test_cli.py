@@ -284,6 +284,26 @@ def test_what_json_has_no_number_for_is_written_as_text_and_no_change_of_its_own
     assert len(desk.json("log", "t")["data"]) == 2
 
 
+def test_checks_of_what_no_layer_has_a_file_for_are_not_ok(desk: Desk) -> None:
+    for env in ("dev", "prod"):
+        desk.write(f"config/checkout/{env}.yaml", "timeout_ms: 1\n")
+    desk.run("commit", "-m", "Two environments")
+    envs, services = "envs of the service: dev, prod", "services: checkout"
+    for words, says in (
+        (("check", "--env", "prdo"), "for the environment prdo; envs: dev, prod"),
+        (("check", "--service", "checkout", "--env", "prdo"), f"for checkout/prdo; {envs}"),
+        (("check", "--service", "zz"), f"for zz; {services}"),
+        (("secrets", "check", "--env", "qq"), "for the environment qq; envs: dev, prod"),
+        (("get", "--service", "zzz", "--env", "prod"), f"for zzz; {services}"),
+    ):
+        desk.run(*words, code=2)
+        assert f"the layers have no file {says}" in desk.talk
+    desk.run("check", "--service", "checkout", "--env", "prod")
+    said = desk.run("set", "a", "1", "--service", "new", "--env", "prod")
+    assert "config/new/prod.yaml: a = 1 (new is a new service: the layers have no file for new; services: checkout)" in said
+    assert "is a new service" not in desk.run("set", "a", "2", "--service", "new", "--env", "prod")
+
+
 def test_a_trusted_root_that_is_there_is_not_overwritten(desk: Desk) -> None:
     before = (desk.path / "trusted_root.yaml").read_text()
     desk.run("init", "other", "--person", "ana@acme", at=desk.path, code=2)

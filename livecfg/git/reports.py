@@ -37,7 +37,7 @@ def fitting(content: dict[str, Any]) -> bytes:
     """
     data = _encoded(content)
     for name in ("signals", "exposures"):
-        if len(data) > REPORT_BYTES:
+        if len(data) > REPORT_BYTES and content.get(name):
             if name not in _TOLD:  # once: a report is written every second
                 _TOLD.add(name)
                 log.warning("a report has %d bytes, and %d are kept: it goes without its %s", len(data), REPORT_BYTES, name)

@@ -92,7 +92,7 @@ class Light:
         process = {"boot": "0" * 16, "pid": 1, "service": "checkout", "env": "prod", "instance": "i", "condition": "READY"}
         from livecfg.hub._pb import hub_pb2
 
-        message = hub_pb2.FromHost(report=to_report([process | {"alive": True}]))
+        message = hub_pb2.FromHost(report=to_report([process | {"alive": True}])[0])
 
         async def send(call: Any) -> None:
             for _ in range(count):

@@ -89,6 +89,8 @@ class HubLink:
         self._slot = threading.Condition()
         self._report: hub_pb2.Report | None = None  # the newest, not yet sent
         self._last: hub_pb2.Report | None = None  # sent again after a reconnect
+        self._first = 0
+        """The process whose counts the next report begins with."""
         self._acknowledge = False
         self._due = False
         self._closed = threading.Event()
@@ -102,7 +104,7 @@ class HubLink:
         """Put the newest report of the host into the slot; an older one that was not sent yet is dropped."""
         from livecfg.hub.report import to_report  # noqa: PLC0415 - protobuf comes with the first report
 
-        report = to_report(processes)
+        report, self._first = to_report(processes, self._first)
         with self._slot:
             if report != self._last:
                 self._report = self._last = report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from itertools import count, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from livecfg.hub._pb import hub_pb2
@@ -18,14 +18,14 @@ _PROCESSES, _TEXT, _REFUSALS, _LABELS = 1000, 500, 20, 100
 _REFUSALS_BYTES, _NO_REFUSALS_BYTES, _MESSAGE_BYTES = 2 << 20, 3 << 20, 15 << 18  # of the 4 MiB of a message
 _OVERHEAD = 4
 """What a part adds to a message beside its own bytes."""
-_TURNS = count()
 
 
-def to_report(processes: list[dict[str, Any]]) -> hub_pb2.Report:
+def to_report(processes: list[dict[str, Any]], first: int = 0) -> tuple[hub_pb2.Report, int]:
     """Make the message from the reports of a host's processes; what is malformed is left out.
 
-    Of many, each tells its first refusal alone, or none. Where the counts of all are too large, each message begins with those
-    of another process: they only grow, so what is left out comes with a later report.
+    Of many, each tells its first refusal alone, or none. Where the counts of all are too large, those from the process number
+    `first` on are in it, and the number that the next message is to begin with is given, too: they only grow, so what is left
+    out comes with a later report.
     """
     report, size = hub_pb2.Report(), 0
     sound = []
@@ -40,16 +40,16 @@ def to_report(processes: list[dict[str, Any]]) -> hub_pb2.Report:
         report.processes.append(process)
         size += process.ByteSize() + _OVERHEAD
         sound.append(content)
-    first = next(_TURNS) % len(sound) if sound else 0
-    for content in sound[first:] + sound[:first]:
+    first = first % len(sound) if sound else 0
+    for number, content in enumerate(sound[first:] + sound[:first]):
         rows = _counts(content)
         more = sum(row.ByteSize() + _OVERHEAD for row in rows)
         if size + more > _MESSAGE_BYTES:
             log.info("the counts of this host are too large for one report: some come with the next")
-            break
+            return report, first + max(number, 1)
         report.counts.extend(rows)
         size += more
-    return report
+    return report, first
 
 
 def _counts(content: dict[str, Any]) -> list[hub_pb2.ArmCounts]:

@@ -91,6 +91,7 @@ _ONE_TOTAL = """
 SELECT counts FROM livecfg_hub_totals WHERE kind = {mark} AND name = {mark} AND service = {mark} AND env = {mark}
 AND phase = {mark} AND arm = {mark} AND metric = {mark}
 """
+_FORGET = "DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} ORDER BY seen_at LIMIT {mark})"
 _AT_ONCE = 500
 
 
@@ -102,8 +103,8 @@ class _SqlStore:
     _transaction: Callable[[], AbstractContextManager[Any]]
     """Gives a cursor; of two threads one waits."""
 
-    def _sql(self, statement: str, values: int = 0) -> str:
-        return statement.format(**self._WORDS, values=", ".join([self._WORDS["mark"]] * values))
+    def _sql(self, statement: str, values: int = 0, table: str = "") -> str:
+        return statement.format(**self._WORDS, values=", ".join([self._WORDS["mark"]] * values), table=table)
 
     def _among(self, boots: list[str]) -> Any:
         return boots
@@ -222,11 +223,9 @@ class _SqlStore:
         over = 0
         with self._transaction() as cursor:
             for table in ("livecfg_hub_totals", "livecfg_hub_signals"):
-                cursor.execute(self._sql(f"DELETE FROM {table} WHERE seen_at < {{mark}}"), (before,))  # noqa: S608 - ours
-                (found,) = cursor.execute(f"SELECT COUNT(*) FROM {table}").fetchone()  # noqa: S608 - ours
-                oldest = f"SELECT {{row}} FROM {table} ORDER BY seen_at LIMIT {{mark}}"  # noqa: S608 - ours
-                statement = self._sql(f"DELETE FROM {table} WHERE {{row}} IN ({oldest})")  # noqa: S608 - ours
-                over = cursor.execute(statement, (max(found - most, 0),)).rowcount
+                cursor.execute(self._sql("DELETE FROM {table} WHERE seen_at < {mark}", table=table), (before,))
+                (found,) = cursor.execute(self._sql("SELECT COUNT(*) FROM {table}", table=table)).fetchone()
+                over = cursor.execute(self._sql(_FORGET, table=table), (max(found - most, 0),)).rowcount
         return over
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from livecfg.cli.files import MANIFEST
-from livecfg.cli.output import fail
+from livecfg.cli.output import fail, talk
 from livecfg.document import read
 from livecfg.errors import RefusedError
 from livecfg.layers import Manifest, Process
@@ -119,12 +119,14 @@ def processes_in(objects: Objects, tree: str, service: str = "", env: str = "") 
 
 
 def scope_fault(objects: Objects, tree: str, service: str, env: str = "") -> str:
-    """Say that no layer which names services or envs has a file for the one that is asked for: a typo, most likely. Else nothing.
+    """Say that no layer which names services or envs has a file for the one that is asked for, though others have. Else nothing.
 
-    Where no file is for one env any env is good: it gets what is for all.
+    A typo, most likely. Where no file is for one env any env is good: it gets what is for all.
     """
     layers = manifest_of(objects, tree).layers
     known = processes_in(objects, tree)
+    if not known:
+        return ""
     asked = f"{service}/{env}" if service and env else service or f"the environment {env}"
     of_service = [layer.replace("{service}", service or "{service}") for layer in layers]
     if service and not _has_file(objects, tree, [new for new, layer in zip(of_service, layers, strict=True) if new != layer]):
@@ -138,9 +140,14 @@ def scope_fault(objects: Objects, tree: str, service: str, env: str = "") -> str
 
 
 def check_scope(objects: Objects, tree: str, service: str, env: str) -> None:
-    """End the command where `scope_fault` says something; a manifest that cannot be read is for the command itself to tell."""
+    """End the command where `scope_fault` says something; a manifest that cannot be read is for the command itself to tell.
+
+    One service in one env may have nothing but what is for all, and is looked at: there it is only said.
+    """
     with suppress(RefusedError):
-        if (service or env) and (fault := scope_fault(objects, tree, service, env)):
+        if service and env and (fault := scope_fault(objects, tree, service)):
+            talk(fault)
+        elif (service or env) and (fault := scope_fault(objects, tree, service, env)):
             fail(fault)
 
 
@@ -184,10 +191,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def one_process(objects: Objects, tree: str, service: str, env: str, *, new: bool = False) -> Process:
-    """Give the process that is asked for, of a service that has a file or may be `new`; asks back when there are several."""
+    """Give the process that is asked for; says so where its service has no file, unless it may be `new`; asks back for others."""
     found = processes_in(objects, tree, service, env)
     if service and env and not new and (fault := scope_fault(objects, tree, service)):
-        fail(fault)
+        talk(f"{fault}; it gets what is for all")
     if len(found) == 1:
         return found[0]
     if not found and (service or env):

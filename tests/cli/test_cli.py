@@ -294,10 +294,12 @@ def test_checks_of_what_no_layer_has_a_file_for_are_not_ok(desk: Desk) -> None:
         (("check", "--service", "checkout", "--env", "prdo"), f"for checkout/prdo; {envs}"),
         (("check", "--service", "zz"), f"for zz; {services}"),
         (("secrets", "check", "--env", "qq"), "for the environment qq; envs: dev, prod"),
-        (("get", "--service", "zzz", "--env", "prod"), f"for zzz; {services}"),
     ):
         desk.run(*words, code=2)
         assert f"the layers have no file {says}" in desk.talk
+    for verb in ("get", "check"):  # a service may have nothing but what is for all
+        desk.run(verb, "--service", "zzz", "--env", "prod")
+        assert f"the layers have no file for zzz; {services}" in desk.talk
     desk.run("check", "--service", "checkout", "--env", "prod")
     said = desk.run("set", "a", "1", "--service", "new", "--env", "prod")
     assert "config/new/prod.yaml: a = 1 (new is a new service: the layers have no file for new; services: checkout)" in said

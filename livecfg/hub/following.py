@@ -57,6 +57,8 @@ class Following:
         """When the remote last answered, by the monotonic clock."""
         self.failures = 0
         self.refusals: tuple[Refusal, ...] = ()
+        self.refuses_all = False
+        """Whether the walk found no authorised commit at all: most likely the trusted root is of another repository."""
         self.beats = beats
         self._source = source
         self._poll_interval_s = poll_interval_s
@@ -166,5 +168,9 @@ class Following:
             good = self._trusted.good
         else:
             self.refusals = ()
+        if good is None and not self.refuses_all:
+            why = self.refusals[-1] if self.refusals else "none is signed by whom it names"
+            log.warning("the hub's trusted root refuses every commit of %s (is it another repository's?): %s", candidate.ref, why)
+        self.refuses_all = good is None
         position = good.position if good is not None and good.commit == candidate.tip else -1
         return hub_pb2.Commit(ref=candidate.ref, commit=candidate.tip, position=position)

@@ -178,6 +178,8 @@ def _not_ready(service: HubService, following: Following) -> str:
         return "draining"
     if not service.tip.commit or following.answered_at is None:
         return "nothing was fetched yet"
+    if following.refuses_all:
+        return "the hub's trusted root refuses every commit"
     age_s = time.monotonic() - following.answered_at
     return f"the remote has not answered for {age_s:.0f} s" if age_s > _STALE_S else ""
 

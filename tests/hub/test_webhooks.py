@@ -309,3 +309,28 @@ def _is_open(connection: socket.socket) -> bool:
         return True
     except ConnectionError:
         return False
+
+
+def test_a_hub_with_the_trusted_root_of_another_repository_is_not_ready_and_warns_once(repo: ConfigRepo, tmp_path: Path) -> None:
+    other = ConfigRepo(tmp_path / "other")
+    other.found({"config/_shared/base.yaml": "{}\n"})
+
+    class Strange(HookedHub):
+        def get(self, path: str) -> int:
+            status, body = self.ask("GET", path)
+            return 200 if status == 503 and body == b"the hub's trusted root refuses every commit\n" else 0
+
+        def start(self, listen: str) -> None:
+            (self.folder / "root.yaml").write_bytes(other.trusted_root)
+            super().start(listen)
+
+    hub = Strange(repo, tmp_path / "strange", str(repo.remote_path))
+    try:
+        newest = repo.publish({BASE: "timeout_ms: 2\n"})
+        wait_until(lambda: hub.status()["tip"] == newest)  # judged, too
+        told = [line for line in (hub.folder / "log").read_text().splitlines() if "refuses every commit" in line]
+        assert len(told) == 1
+        assert newest not in told[0]  # it was told at the first look
+        assert "allowed_signers" in told[0]
+    finally:
+        hub.stop()

@@ -60,7 +60,7 @@ class Complaints:
     def notes(self, unwritable: str) -> tuple[str, ...]:
         """Say that there is no mirror (`unwritable`: why), that it is damaged, or that it was a short while ago."""
         if unwritable:
-            return (f"no mirror on disk, serving from memory: {unwritable}",)
+            return (f"no mirror on disk, serving from memory, which grows with the history: {unwritable}",)
         at_s, what = self._mended
         mended = (what,) if time.monotonic() - at_s < MENDED_SHOWN_S else ()
         return (*mended, *(("the mirror is damaged, and not mended yet",) if self.has(DAMAGED) else ()))

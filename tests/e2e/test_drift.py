@@ -178,7 +178,7 @@ def test_without_a_place_to_write_it_serves_from_memory_and_says_so(site: Site, 
     with live_of(site, home=tmp_path / "file/home") as live:
         assert live.current.config.number == 0
         (note,) = live.status.drift
-        assert note.startswith("no mirror on disk, serving from memory: ")
+        assert note.startswith("no mirror on disk, serving from memory, which grows with the history: ")
         assert live.wait_for(site.repo.publish(numbered(4))).config.number == 4
         assert live.status.condition is Condition.READY
         with live_of(site, home=tmp_path / "file/home") as other:

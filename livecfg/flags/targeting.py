@@ -8,15 +8,13 @@ the rule loads and gives what flagd gives.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from livecfg.flags.constants import COMPARISONS, KEY, group_of, places_of, shares_of
 from livecfg.flags.fractions import read_fractional
-from livecfg.flags.operators import OPERATORS, OVER_DATA, OVER_ITEMS
+from livecfg.flags.operations import READERS, read_call
+from livecfg.flags.operators import OPERATORS
 from livecfg.flags.segment import PREFIX, Segment
-from livecfg.flags.values import to_number, to_string
-from livecfg.flags.versions import read_version
 from livecfg.refusal import Code
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ _MAX_VALUES = 50_000
 _MAX_ROUNDS = 100_000
 _MAX_DEPTH = 100
 _SCALARS = {str: "str", int: "num", float: "num"}
-_BOOL = frozenset({"bool", "bool?"})
-_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 class Dialect(NamedTuple):
@@ -323,55 +319,20 @@ class Reader:
             wanted = str(known.least) if known.least == known.most else f"{known.least} to {known.most}"
             wanted = f"at least {known.least}" if known.most >= 10_000 else wanted
             self.refuse(Code.FLAG_OPERATOR, loc, f"{name} expected {wanted} operands, got {len(operands)}")
-        result: tuple[Node, str] = getattr(self, _METHODS.get(name, "_call"))(name, operands, loc)
-        return result
+        return READERS.get(name, read_call)(self, name, operands, loc)
 
-    def _call(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        known = OPERATORS[name]
-        identity = self.note(loc, name)
-        if name in OVER_ITEMS:
-            return self._over_items(name, operands, loc, identity)
-        nodes = [self.operand(name, operands, i, loc) for i in range(len(operands))]
-        if name in {"starts_with", "ends_with"}:
-            for i, (node, kind) in enumerate(nodes):
-                if kind not in {"any", "str"} or node == ("literal", None):
-                    self.refuse(Code.FLAG_OPERATOR, (*loc, i), f"{name} expected a string")
-            if len(nodes) != 2:
-                return ("literal", None), "null"
-        if known.function is not None and (len(nodes) < known.least or len(nodes) > known.most):
-            nodes = nodes[: known.most] + [(("literal", None), "null")] * (known.least - len(nodes))
-        data = (("data",),) if name in OVER_DATA else ()
-        return ("call", identity, name, (*data, *(n for n, _ in nodes))), known.result
-
-    def _over_items(self, name: str, operands: list[Any], loc: Loc, identity: int) -> tuple[Node, str]:
-        if len(operands) < 2:
-            return ("fail", identity), "any"
-        values, _ = self.value(operands[0], (*loc, 0))
-        items, _, opened = self.follow(operands[0], (*loc, 0))
-        self.close(opened)
-        around, self.rounds = self.rounds, self.rounds * max(len(items) if isinstance(items, list) else 1, 1)
+    def repeated(self, raw: Any, loc: Loc, times: int) -> Node:
+        """Read a rule that is run for each item of a list."""
+        around, self.rounds = self.rounds, self.rounds * max(times, 1)
         if self.rounds > _MAX_ROUNDS:
             raise TooLargeError(f"lists inside lists that come to more than {_MAX_ROUNDS:,} rounds")
         self.inner += 1
-        rule, _ = self.value(operands[1], (*loc, 1))
+        node, _ = self.value(raw, loc)
         self.inner -= 1
         self.rounds = around
-        more = tuple(self.value(o, (*loc, i + 2))[0] for i, o in enumerate(operands[2:3])) if name == "reduce" else ()
-        return ("items", identity, name, values, rule, more), OPERATORS[name].result
+        return node
 
     # --- var ----------------------------------------------------------------------------------------------------------
-
-    def _var(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        path = operands[0] if operands else ""
-        default = self.value(operands[1], (*loc, 1))[0] if len(operands) > 1 else None
-        if isinstance(path, dict | list | bool):
-            computed, _ = self.value(path, (*loc, 0))
-            return ("call", self.note(loc, name), "lookup", (("data",), computed, *((default,) if default else ()))), "any"
-        text = "" if path is None else to_string(path)
-        if text.startswith("$flagd.") and text not in {"$flagd.flagKey", "$flagd.timestamp"}:
-            self.refuse(Code.FLAG_OPERATOR, loc, f"{text} is nothing", "there are $flagd.flagKey and $flagd.timestamp")
-        node, kind = self.path(text)
-        return (("or_default", node, default), "any") if default is not None else (node, kind)
 
     def path(self, text: str) -> tuple[Node, str]:
         """Read the name of a variable."""
@@ -402,100 +363,3 @@ class Reader:
         if text == "$flagd.timestamp":
             return ("now", self.constant(self.dialect.clock)), "num"
         return ("dig", ("data",), self.constant(path)), "any"
-
-    # --- logic --------------------------------------------------------------------------------------------------------
-
-    def _if(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        identity = self.note(loc, name)
-        parts = [self.value(o, (*loc, i)) for i, o in enumerate(operands)]
-        results = [parts[i] for i in range(1, len(parts), 2)]
-        results.append(parts[-1] if len(parts) % 2 else (("literal", None), "null"))
-        kinds = {kind for _, kind in results}
-        pairs = tuple((parts[i][0], parts[i + 1][0]) for i in range(0, len(parts) - 1, 2))
-        return ("if", identity, pairs, results[-1][0]), kinds.pop() if len(kinds) == 1 else "any"
-
-    def _logic(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        identity = self.note(loc, name)
-        nodes = [self.value(o, (*loc, i)) for i, o in enumerate(operands)]
-        if not nodes:
-            return ("literal", None), "null"
-        kinds = {kind for _, kind in nodes}
-        kind = kinds.pop() if len(kinds) == 1 else "bool?" if kinds <= _BOOL else "any"
-        return ("logic", identity, name, tuple(nodes), kind), kind
-
-    def _not(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        identity = self.note(loc, name)
-        node = self.value(operands[0], (*loc, 0)) if operands else (("literal", None), "null")
-        return (name, identity, node), "bool"
-
-    def _equality(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        identity = self.note(loc, name)
-        nodes = [self.operand(name, operands, i, loc) for i in range(min(len(operands), 2))]
-        nodes += [(("literal", None), "null")] * (2 - len(nodes))
-        (a, kind_a), (b, kind_b) = nodes
-        if a[0] in {"constant", "literal"} and b[0] not in {"constant", "literal"}:
-            (a, kind_a), (b, kind_b) = (b, kind_b), (a, kind_a)
-        how = "any"
-        if b[0] == "literal":
-            how = "is" if len(name) == 3 or b[1] is None else "any"
-        elif b[0] == "constant" and kind_b == "num":
-            how = "num"
-        elif b[0] == "constant" and kind_b == "str":
-            text = self.constants[b[1]]
-            how = "str" if len(name) == 3 or math.isnan(to_number(text)) else "any"  # no number equals this text
-        return ("equality", identity, name, how, a, b), "bool"
-
-    def _order(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        identity = self.note(loc, name)
-        parts = [self.operand(name, operands, i, loc) for i in range(min(len(operands), 3))]
-        parts += [(("literal", None), "null")] * (2 - len(parts))
-        nodes = [("number", n[1]) if kind == "num" and n[0] == "constant" else n for n, kind in parts]
-        if len(nodes) == 2 and nodes[0][0] == "number":  # 18 < age: age > 18
-            nodes.reverse()
-            name = _MIRRORED[name]
-        return ("order", identity, name, tuple(nodes)), "bool"
-
-    def _in(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        if len(operands) < 2:
-            return ("literal", False), "bool"
-        haystack, _, opened = self.follow(operands[1], (*loc, 1))
-        self.close(opened)
-        how, among = "", frozenset[Any]()
-        if isinstance(haystack, Segment):
-            how, among = "str", haystack.members
-        elif isinstance(haystack, list) and haystack:
-            kinds = {type(item) for item in haystack}
-            how = "str" if kinds == {str} else "num" if kinds <= {int, float} else ""
-            among = frozenset(haystack) if how else among
-        if not how:
-            return self._call(name, operands, loc)
-        identity = self.note(loc, name)
-        needle, _ = self.value(operands[0], (*loc, 0))
-        return ("in", identity, how, needle, self.given(among, haystack, group_of(name + how, operands[0]))), "bool"
-
-    def _version(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        return read_version(self, operands, loc) or self._call(name, operands, loc)
-
-    def _cat(self, name: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        if len(operands) == 2 and isinstance(operands[0], str) and isinstance(operands[1], dict):
-            identity = self.note(loc, name)
-            prefix = self.constant(operands[0])
-            return ("prefix", identity, prefix, self.value(operands[1], (*loc, 1))[0]), "str"
-        return self._call(name, operands, loc)
-
-    def _fractional(self, _: str, operands: list[Any], loc: Loc) -> tuple[Node, str]:
-        return read_fractional(self, operands, loc, tail=False)
-
-
-_METHODS = {
-    "var": "_var",
-    **dict.fromkeys(("if", "?:"), "_if"),
-    **dict.fromkeys(("and", "or"), "_logic"),
-    **dict.fromkeys(("!", "!!"), "_not"),
-    **dict.fromkeys(("==", "===", "!=", "!=="), "_equality"),
-    **dict.fromkeys(("<", "<=", ">", ">="), "_order"),
-    "in": "_in",
-    "sem_ver": "_version",
-    "cat": "_cat",
-    "fractional": "_fractional",
-}

@@ -27,7 +27,7 @@ _CLOSED_PIPE = 141  # 128 + SIGPIPE: what a shell says of any program whose read
 
 def ending(error: BaseException, asked: Asked) -> int:
     """Tell the person what ended the command; give the exit code."""
-    if isinstance(error, BrokenPipeError) or type(sys.stdout).__name__ == "_PacifyFlushWrapper":  # click met the closed pipe
+    if isinstance(error, BrokenPipeError) or type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click met it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more can be written, and Python flushes once more at exit
         return _CLOSED_PIPE
     if isinstance(error, SystemExit):

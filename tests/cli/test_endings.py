@@ -170,7 +170,7 @@ def _on_a_terminal(desk: Desk, words: tuple[str, ...], typed: bytes, question: b
             shown += os.read(terminal, 1024)
         except OSError:  # the other side is closed
             break
-        if question in shown and not asked:
+        if question in shown and shown.endswith(b": ") and not asked:  # what is typed before that is thrown away
             asked = True
             os.write(terminal, typed)
     os.close(terminal)

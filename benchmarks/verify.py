@@ -1,4 +1,4 @@
-"""Verification: per commit against `git verify-commit`, a cold walk, and verify + diff + load of a commit of ten files."""
+"""Verification: per commit against `git verify-commit`, cold walks, and verify + diff + load of a commit of ten files."""
 
 from __future__ import annotations
 
@@ -105,6 +105,26 @@ def cold(folder: Path, commits: int) -> list[Figure]:
     ]
 
 
+def policies(rules: int, files: int) -> list[Figure]:
+    """A new client where the policy changed four times: each policy is held against every file."""
+    people = ("ana@acme", "bo@acme")
+    repo = MemoryRepo()
+    listed = [{"id": "all", "paths": ["**"], "allow": ["*"]}]
+    for n in range(rules - 1):
+        globs = [f"config/svc{n}/**", f"!config/svc{n}/prod.yaml", f"flags/*/svc{n}-*.json"]
+        listed.append({"id": f"svc{n}", "paths": globs, "allow": ["*"]})
+    tip = repo.found(people, listed, {f"config/svc{n % rules}/f{n}.yaml": b"value: 1\n" for n in range(files)})
+    for n in range(4):
+        more = {"id": f"more{n}", "paths": [f"more{n}/**"], "allow": ["*"]}
+        tip = repo.commit(repo.policy(people, [*listed, more]), on=(tip,), by="ana@acme")
+    began = time.perf_counter_ns()
+    found = verify(Candidate("main", tip, repo), repo.trusted(), time.time() + 1e9)
+    taken = (time.perf_counter_ns() - began) / 1e9
+    assert found.trusted.good is not None
+    assert found.trusted.good.commit == tip
+    return [Figure(f"cold walk over 4 changes of policy, {rules} rules and {files:,} files", taken, "s")]
+
+
 def change(folder: Path, files: int) -> list[Figure]:
     """One commit that changes ten flag files: verify, diff and load, as the reconciler does it: trees are kept between rounds."""
     repo = repository(folder / f"change{files}", files)
@@ -132,7 +152,8 @@ def change(folder: Path, files: int) -> list[Figure]:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="livecfg-bench-") as name:
         folder = Path(name)
-        figures = walk(folder) + cold(folder, COLD) + [f for n in (100, 10_000) for f in change(folder, n)]
+        figures = walk(folder) + cold(folder, COLD) + policies(200, 10_000)
+        figures += [f for n in (100, 10_000) for f in change(folder, n)]
         show("Verification, wall time, medians", figures)
 
 

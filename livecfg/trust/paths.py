@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 POLICY_PATH, SIGNERS_PATH, MANIFEST_PATH = ".livecfg/policy.yaml", ".livecfg/allowed_signers", "livecfg.yaml"
 _GLOB_PART = re.compile(r"[A-Za-z0-9._@+*-]+\Z")
@@ -32,39 +32,98 @@ def is_root_path(path: str) -> bool:
 
 def matches(globs: Sequence[str], path: str) -> bool:
     """Whether some pattern matches a path and no `!` pattern does."""
-    wanted = any(_matches(glob, path) for glob in globs if not glob.startswith("!"))
-    return wanted and not any(_matches(glob[1:], path) for glob in globs if glob.startswith("!"))
+    return bool(_index(tuple(globs)).find(path))
 
 
-def _matches(glob: str, path: str) -> bool:
-    """Match part by part, in time that no pattern can make more than (parts of the glob) x (parts of the path)."""
-    if glob == "**":
-        return True
-    parts = _parts(glob)
-    states = {0}  # how many parts of the glob may be matched so far
-    for name in path.split("/"):
-        after: set[int] = set()
-        for at in states:
-            while at < len(parts) and parts[at] is None:  # `**` takes this part and goes on, or takes none
-                after.add(at)
-                if at == len(parts) - 1:
-                    after.add(at + 1)
-                at += 1  # noqa: PLW2901 - the next part of the glob is tried on the same name
-            if at < len(parts) and (part := parts[at]) is not None and part.match(name):
-                after.add(at + 1)
-        states = after
-    return len(parts) in states
+class PathIndex:
+    """Lists of patterns, their parts in one tree: a path is walked down once for all of them, whatever their number.
+
+    What all patterns allow is followed at once, so that no pattern can make it more than (parts of all) x (parts of the path).
+    """
+
+    def __init__(self, lists: Iterable[Sequence[str]]) -> None:
+        self._top = _Node()
+        for number, globs in enumerate(lists):
+            for glob in globs:
+                node = self._top.below(glob.removeprefix("!").split("/"))
+                if glob.startswith("!"):
+                    node.excludes += (number,)
+                else:
+                    node.wants += (number,)
+
+    def find(self, path: str) -> list[int]:
+        """Give the numbers, in order, of the lists that match a path: some pattern of it does and no `!` pattern."""
+        nodes = {self._top}
+        for name in path.split("/"):
+            nodes = _after(nodes, name)
+        wants = {number for node in nodes for number in node.wants}
+        return sorted(wants.difference(*(node.excludes for node in nodes)))
+
+
+class _Node:
+    """Where the patterns with one beginning stand once it is matched; behind `**` they may stay where they are."""
+
+    __slots__ = ("deep", "excludes", "literal", "loops", "wants", "wild")
+
+    def __init__(self, *, loops: bool = False) -> None:
+        self.wants: tuple[int, ...] = ()  # the lists that hold this very pattern
+        self.excludes: tuple[int, ...] = ()
+        self.literal: dict[str, _Node] = {}
+        self.wild: dict[tuple[int, int], dict[tuple[str, str], dict[str, _Wild]]] = {}
+        self.deep: _Node | None = None
+        self.loops = loops
+
+    def below(self, parts: Sequence[str]) -> _Node:
+        """Give the node where these further parts lead, made where there is none."""
+        node = self
+        for part in parts:
+            node = node._next(part)
+        return node
+
+    def _next(self, part: str) -> _Node:
+        if part == "**":
+            self.deep = self.deep or _Node(loops=True)
+            return self.deep
+        if "*" not in part:
+            return self.literal.setdefault(part, _Node())
+        head, tail = part[: part.index("*")], part[part.rindex("*") + 1 :]
+        alike = self.wild.setdefault((len(head), len(tail)), {}).setdefault((head, tail), {})
+        return alike.setdefault(part, (_part(part), _Node()))[1]
+
+    def by_name(self, name: str) -> Iterator[_Node]:
+        """Give where parts other than `**` lead from here."""
+        if name in self.literal:
+            yield self.literal[name]
+        for (head, tail), ends in self.wild.items():  # one look-up for all that fix as many characters at both ends
+            alike = ends.get((name[:head], name[len(name) - tail :]), {})
+            yield from (node for pattern, node in alike.values() if pattern.match(name))
+
+
+def _after(nodes: set[_Node], name: str) -> set[_Node]:
+    """Where one more part of a path leads. `**` takes it, or takes none and leaves it to what follows."""
+    after = {node for node in nodes if node.loops}
+    asked: set[_Node] = set()
+    for start in nodes:
+        node: _Node | None = start
+        while node is not None and node not in asked:
+            asked.add(node)
+            after.update(node.by_name(name))
+            node = node.deep
+            if node is not None:
+                after.add(node)
+    return after
+
+
+_Wild = tuple[re.Pattern[str], _Node]
+
+
+@lru_cache(maxsize=256)
+def _index(globs: tuple[str, ...]) -> PathIndex:
+    return PathIndex([globs])
 
 
 @lru_cache(maxsize=4096)
-def _parts(glob: str) -> tuple[re.Pattern[str] | None, ...]:
-    """The parts of a glob; None for `**`. A `*` takes as little as it can and never tries again: enough for a wildcard."""
-    return tuple(None if part == "**" else _part(part) for part in glob.split("/"))
-
-
 def _part(part: str) -> re.Pattern[str]:
-    first, *rest = (re.escape(piece) for piece in part.split("*"))
-    if not rest:
-        return re.compile(first + r"\Z")
-    *inner, last = rest
+    """One part with `*`, which takes as little as it can and never tries again: enough for a wildcard."""
+    first, *inner, last = (re.escape(piece) for piece in part.split("*"))
     return re.compile(first + "".join(f"(?>.*?{piece})" for piece in inner) + f".*{last}\\Z", re.DOTALL)

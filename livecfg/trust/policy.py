@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from livecfg.refusal import Code, Refusal
 from livecfg.trust import openpgp
 from livecfg.trust.allowed_signers import Signers, parse_allowed_signers
 from livecfg.trust.keys import parse_key
-from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, Glob, is_root_path, matches
+from livecfg.trust.paths import POLICY_PATH, SIGNERS_PATH, Glob, PathIndex, is_root_path
 from livecfg.trust.tree import SplitObjects, lookup, read_tree
 from livecfg.validation import validate
 
@@ -64,10 +64,6 @@ class PathRule(BaseModel, frozen=True, extra="forbid"):
         if self.fast and self.only is None:
             raise ValueError("fast needs `only`: what skips windows must be one narrow kind of change")
         return self
-
-    def matches(self, path: str) -> bool:
-        """Whether the rule speaks of a path: some pattern matches and no `!` pattern does."""
-        return matches(self.paths, path)
 
 
 class BreakGlass(BaseModel, frozen=True, extra="forbid"):
@@ -150,6 +146,11 @@ class Policy:
     signers: Signers
     keyholders: frozenset[str]
     """Everybody with a key of their own."""
+    _index: PathIndex = field(init=False, repr=False, compare=False)
+    """The patterns of all rules, in order."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", PathIndex(rule.paths for rule in self.file.rules))
 
     def people(self, allow: Sequence[str]) -> frozenset[str]:
         """Everybody with a key of their own whom a list of people, teams and `*` names."""
@@ -170,7 +171,7 @@ class Policy:
         if is_root_path(path):
             root = self.file.root
             return (PathRule(id="root", paths=["**"], allow=root.people, threshold=root.threshold),)
-        return tuple(rule for rule in self.file.rules if rule.matches(path))
+        return tuple(self.file.rules[number] for number in self._index.find(path))
 
     def has_key(self, person: str) -> bool:
         """Whether a person has a key of their own."""

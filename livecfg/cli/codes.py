@@ -172,7 +172,7 @@ CODES: dict[Code, Row] = {
     Code.WALK_LIMIT: Row(
         "Too many commits since the last good one.",
         "Checking without end would keep every process from starting.",
-        "Raise the limit, or pin a newer anchor.",
+        "Put the branch back to the last good commit at the Git host; for a new start, pin a newer anchor or sign a checkpoint.",
     ),
     Code.WRONG_REPOSITORY: Row(
         "The repository is not the one that the application pins.",

@@ -37,7 +37,10 @@ MAX_TOLD = 1000
 
 @dataclass(frozen=True, slots=True)
 class WalkLimits:
-    """How many commits one walk may look at, and how many bytes they may have: all are kept until the last one is judged."""
+    """How many commits one walk may look at, and how many bytes they may have: all are kept until the last one is judged.
+
+    Bytes that are not kept (of a commit over 64 KiB) count as well: they are read and hashed again by each walk.
+    """
 
     commits: int = 100_000
     commit_bytes: int = 128 * 1024 * 1024
@@ -198,10 +201,7 @@ def _chain(candidate: Candidate, trusted: Trusted, limits: WalkLimits) -> list[C
     object_id, size = candidate.tip, 0
     while object_id != stop or (trusted.good is None and stop):
         if len(chain) >= limits.commits or size > limits.commit_bytes:
-            message = f"more than {limits.commits:,} commits, or {limits.commit_bytes:,} bytes of them, since the last good one"
-            raise RefusedError(
-                Refusal(Code.WALK_LIMIT, message, commit=candidate.tip, advice="raise the limit or pin a newer anchor")
-            )
+            raise RefusedError(_too_long(candidate, stop, limits))
         raw = candidate.objects.read(object_id, "commit")
         size += len(raw)
         commit = split_commit(candidate.objects, object_id, raw)
@@ -222,6 +222,15 @@ def _check_format(root: TrustedRoot, object_id: str) -> None:
     if root.object_format and found != root.object_format:
         message = f"the repository names objects by {found}, the trusted root wants {root.object_format}"
         raise RefusedError(Refusal(Code.WRONG_REPOSITORY, message, advice="point the source at the pinned repository"))
+
+
+def _too_long(candidate: Candidate, stop: str, limits: WalkLimits) -> Refusal:
+    """Nothing that is pushed on top shortens the chain, so the advice is for whoever may move the branch."""
+    message = f"more than {limits.commits:,} commits, or {limits.commit_bytes:,} bytes of them, since "
+    message += f"the last good one ({stop[:10]})" if stop else "the first one"
+    newer = "pin a newer anchor (`livecfg root export --anchor`) or sign a checkpoint (`livecfg checkpoint`)"
+    back = f"put the branch back to {stop[:10]} at the Git host and commit on top of it; for a new start, {newer}"
+    return Refusal(Code.WALK_LIMIT, message, commit=candidate.tip, advice=back if stop else newer)
 
 
 def _rollback(candidate: Candidate, good: str) -> Refusal:

@@ -158,7 +158,7 @@ TABLE: list[tuple[Code, Callable[[], Made], str, str, str, str]] = [
     (Code.WRONG_REPOSITORY, lambda: _stands_on_good(another_repository), POLICY, "", "", "never changes"),
     (Code.WRONG_REPOSITORY, _other_anchor, "", "", "", "trusted root"),
     (Code.ROLLBACK, _rewritten, "", "", "", "on top of the last good one"),
-    (Code.WALK_LIMIT, _too_long, "", "", "", "limit"),
+    (Code.WALK_LIMIT, _too_long, "", "", "", "anchor"),
 ]
 
 

@@ -355,6 +355,23 @@ def test_a_chain_over_the_limit_is_refused(repo: ConfigRepo) -> None:
         verify(Candidate("main", repo.tip(), GitObjects(repo)), start(repo), NOW, WalkLimits(commits=1))
 
 
+@pytest.mark.parametrize("limits", [WalkLimits(commits=3), WalkLimits(commit_bytes=100_000)], ids=["many", "large"])
+def test_a_chain_that_anybody_made_too_long_is_healed_by_putting_the_branch_back_as_the_refusal_says(limits: WalkLimits) -> None:
+    repo = MemoryRepo()
+    good = repo.found(("ana@acme",), [{"id": "all", "paths": ["**"], "allow": ["*"]}], {BASE: b"a: 1\n"})
+    trusted = repo.verify(good).trusted
+    tip = good
+    for _ in range(4):
+        tip = repo.commit({}, on=(tip,), message="x" * 50_000)
+    on_top = repo.commit({BASE: b"a: 2\n"}, on=(tip,), by="ana@acme")
+    with pytest.raises(RefusedError, match=f"LC321.*put the branch back to {good[:10]}"):
+        verify(Candidate("main", on_top, repo), trusted, NOW, limits)
+    put_back = repo.commit({BASE: b"a: 2\n"}, on=(good,), by="ana@acme")
+    found = verify(Candidate("main", put_back, repo), trusted, NOW, limits).good
+    assert found is not None
+    assert found.commit.id == put_back
+
+
 def test_an_anchor_is_trusted_with_its_payload_and_no_other(repo: ConfigRepo) -> None:
     repo.commit({BASE: "a: 666\n"}, signed=False)
     repo.commit({BASE: "a: 1\n"}, by="bo@acme")

@@ -15,7 +15,10 @@ from livecfg.errors import RefusedError
 from livecfg.refusal import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from livecfg.cli.signing import Signer
+    from livecfg.layers import Process
     from livecfg.refusal import Refusal
 
 _MESSAGE = click.option("-m", "--message", default="", help="Why; the first line is the subject.")
@@ -55,7 +58,7 @@ def set_(  # one parameter per option
 ) -> None:
     """Set KEY to VALUE (a YAML value) in its layer, comments kept; check the result, commit and sign it."""
     from livecfg.cli.edit import set_in_text, unset_in_text
-    from livecfg.cli.effective import scope_fault
+    from livecfg.cli.effective import processes_in, scope_fault
 
     given = context.get_parameter_source("value") is click.core.ParameterSource.COMMANDLINE
     if given == unset:
@@ -67,6 +70,8 @@ def set_(  # one parameter per option
     layer = _layer(clone, draft.tree(), name, (service, env, path))
     before = _text(draft.current(layer), layer)
     after = unset_in_text(before, name, layer) if unset else set_in_text(before, name, value, layer)
+    if not unset:
+        _keep_secret(clone, draft.tree(), layer, (name, value), processes_in(clone, draft.tree(), service, env))
     new = scope_fault(clone, draft.tree(), service) if service else ""
     did = f"{name} removed" if unset else f"{name} = {value}"
     if after == before:
@@ -76,6 +81,24 @@ def set_(  # one parameter per option
     check(clone, draft, model)
     subject = message or (f"Remove {name} from {layer}" if unset else f"Set {name} to {value} in {layer}")
     record(draft, subject, signer, f"{layer}: {did}" + (f" ({service} is a new service: {new})" if new else ""))
+
+
+def _keep_secret(clone: Clone, tree: str, layer: str, change: tuple[str, str], asked: Iterable[Process]) -> None:
+    """Refuse to write in plain text what another layer of the same applications keeps encrypted: Git never forgets it."""
+    from livecfg.cli.sops.whole import holder_of
+    from livecfg.document import read
+    from livecfg.layers import TAGS
+
+    name, value = change
+    wanted = read(value.encode(), "value", tags=TAGS).value
+    for part in reversed(name.split(".")):
+        wanted = {part: wanted}
+    if holder := holder_of(clone, tree, layer, wanted, asked):
+        fail(
+            f"{name} is encrypted with SOPS in {holder}, and would stand in plain text in {layer}; nothing was changed: "
+            f"`livecfg secrets edit {holder}`, or put it into a layer that is encrypted, too (`livecfg secrets encrypt FILE`)",
+            Exit.REFUSED,
+        )
 
 
 def _text(data: bytes, path: str) -> str:

@@ -149,3 +149,31 @@ def test_check_leaves_rules_alone_that_livecfg_does_not_know(desk: Desk, rule: s
     assert rule in text
     desk.write(PROD, text.replace("password: ENC", "password: new  # ENC"))
     desk.run("check")
+
+
+def _with_an_encrypted_base(desk: Desk) -> None:
+    keys = AgeKey()
+    document = encrypted({"db": {"password": "hunter2", "user": "shop"}, "ports": [1, 2]}, keys)
+    desk.write("config/_shared/base.yaml", as_yaml(document))
+    desk.write(PROD, "timeout_ms: 5\n")
+    desk.run("commit", "-m", "A base layer for all that holds a password")
+
+
+@pytest.mark.parametrize("words", [("db.password", "new"), ("db", "{password: new}"), ("db.password.old", "x"), ("ports", "[3]")])
+@pytest.mark.parametrize("service", ["checkout", "brand-new"])
+def test_set_writes_nothing_in_plain_text_that_another_layer_keeps_encrypted(
+    desk: Desk, words: tuple[str, ...], service: str
+) -> None:
+    _with_an_encrypted_base(desk)
+    before = desk.state()
+    desk.run("set", *words, "--service", service, "--env", "prod", code=3)
+    assert f"{words[0]} is encrypted with SOPS in config/_shared/base.yaml" in desk.talk
+    assert "`livecfg secrets edit config/_shared/base.yaml`" in desk.talk
+    assert desk.state() == before
+
+
+def test_set_leaves_references_and_what_is_no_secret_alone_beside_an_encrypted_layer(desk: Desk) -> None:
+    _with_an_encrypted_base(desk)
+    for words in (("db.password", "!secret env:DB"), ("db.host", "h"), ("timeout_ms", "7")):
+        desk.run("set", *words, "--service", "checkout", "--env", "prod")
+    assert (desk.conf / PROD).read_text() == "timeout_ms: 7\ndb:\n  password: !secret env:DB\n  host: h\n"

@@ -1,5 +1,7 @@
 """Whether encrypted layers are what somebody with their key made of them: by the MAC where a key is here, else by their rule.
 
+And whether a value that is about to be written in plain text is one that another layer keeps encrypted.
+
 `livecfg check` asks it, on machines that have no key, too: there nothing else would tell a commit that every application refuses,
 or that holds a secret in plain text, from a good one.
 """
@@ -37,6 +39,33 @@ def broken_layers(objects: Objects, tree: str, processes: Iterable[Process]) -> 
         yield from [*_in_plain_text(document)] or _changed(document, keys)
 
 
+def holder_of(objects: Objects, tree: str, layer: str, wanted: dict[str, Any], asked: Iterable[Process]) -> str:
+    """Give the layer, of those that some process reads together with `layer`, that keeps a value of `wanted` encrypted; else "".
+
+    `asked`: processes that may be new, besides those that have a file. What only running processes know may be anything.
+    """
+    from livecfg.cli.effective import is_one_of, layers_of, processes_in
+    from livecfg.trust.tree import walk
+
+    groups = [layers_of(objects, tree, process) for process in (*processes_in(objects, tree), *asked)]
+    beside = {template: None for group in groups if is_one_of(layer, group) for template in group}
+    for path, entry in walk(objects, tree) if beside else ():
+        if path != layer and is_one_of(path, list(beside)):
+            document = _encrypted(path, objects.read(entry.id, "blob"))
+            if document is not None and _is_kept(plain_part(document), wanted):
+                return path
+    return ""
+
+
+def _is_kept(value: Any, wanted: Any) -> bool:
+    """Whether something of `wanted` that is no reference stands where `value` has ciphertext."""
+    if isinstance(value, dict) and isinstance(wanted, dict):
+        return any(_is_kept(value[key], inner) for key, inner in wanted.items() if key in value)
+    if wanted in (None, "", {}, []) or isinstance(wanted, Tagged):
+        return False
+    return any(isinstance(leaf, str) and VALUE.fullmatch(leaf) is not None for _, _, leaf in _leaves(value, (), ()))
+
+
 def _encrypted_layers(objects: Objects, tree: str, processes: Iterable[Process]) -> Iterator[Document]:
     from livecfg.cli.effective import manifest_of
     from livecfg.trust.tree import lookup
@@ -44,15 +73,19 @@ def _encrypted_layers(objects: Objects, tree: str, processes: Iterable[Process])
     layers = manifest_of(objects, tree).layers
     for path in dict.fromkeys(path for process in processes for template in layers if (path := process.expand(template))):
         entry = lookup(objects, tree, path)
-        data = objects.read(entry.id, "blob") if entry is not None and not entry.is_tree else b""
-        if b"sops" not in data:  # most layers: not read a second time
-            continue
-        try:
-            document = read(data, path, tags=TAGS)
-        except RefusedError:
-            continue  # the loader has told of it
-        if is_encrypted(document.value):
+        if entry is not None and not entry.is_tree and (document := _encrypted(path, objects.read(entry.id, "blob"))):
             yield document
+
+
+def _encrypted(path: str, data: bytes) -> Document | None:
+    """Give the document where it is one that SOPS made; the loader tells of what cannot be read."""
+    if b"sops" not in data:  # most layers: not read a second time
+        return None
+    try:
+        document = read(data, path, tags=TAGS)
+    except RefusedError:
+        return None
+    return document if is_encrypted(document.value) else None
 
 
 def _keys_here() -> tuple[SecretStr, ...]:

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 @click.option("--env", default="", help="Only this environment.")
 @output_option("json", "github")
 def check(directory: Path, model: str, service: str, env: str, output: str) -> None:
-    """Check the files of a configuration repository as they are now: syntax, policy, layers, flags and their tests, model."""
-    from livecfg.cli.effective import check_scope, model_named
+    """Check the files of a configuration repository as they are now: syntax, policy, layers, flags and their tests, model.
+
+    Where files are for one region, instance or label only, each is checked, too: in every combination, up to a hundred for a
+    service and env, else each by itself.
+    """
+    from livecfg.cli.effective import check_scope, listed, model_named
     from livecfg.cli.files import files_here
 
     began = time.perf_counter()
@@ -44,18 +48,19 @@ def check(directory: Path, model: str, service: str, env: str, output: str) -> N
             code = findings[0].code.value
             click.echo(f"{len(findings)} error{'s' * (len(findings) > 1)} {took} · `livecfg explain {code}` tells more")
         else:
-            click.echo(f"{style('ok', fg='green')}: {', '.join(scopes) or 'no service has a file yet'} {took}")
+            click.echo(f"{style('ok', fg='green')}: {listed(scopes) if scopes else 'no service has a file yet'} {took}")
     raise SystemExit(int(Exit.FINDINGS if findings else Exit.OK))
 
 
 def find_faults(
     objects: Objects, tree: str, model: type[BaseModel], service: str = "", env: str = ""
 ) -> tuple[list[Refusal], list[str]]:
-    """Give every fault of a tree, each once, and the `service/env` that were looked at."""
+    """Give every fault of a tree, each once, and what was looked at: `service/env`, and the regions, labels … of files."""
     from livecfg.cli.effective import processes_in, snapshot_of
     from livecfg.cli.flags.tests import run_tests as run_flag_tests
     from livecfg.cli.policy import run_tests, test_faults
     from livecfg.cli.sops.whole import broken_layers
+    from livecfg.cli.variants import described, variants_of
     from livecfg.errors import RefusedError
     from livecfg.refusal import Code
     from livecfg.trust.policy import load_policy
@@ -73,11 +78,11 @@ def find_faults(
     except RefusedError as error:
         found |= dict.fromkeys(error.refusals)
     try:
-        processes = processes_in(objects, tree, service, env)
+        processes = variants_of(objects, tree, processes_in(objects, tree, service, env))
     except RefusedError as error:
         return [*found, *error.refusals], scopes
     for process in processes:
-        scopes.append(f"{process.service}/{process.env}")
+        scopes.append(described(process))
         try:
             snapshot_of(objects, tree, process, model)
             suspended(objects, tree, process, 0.0)

@@ -31,12 +31,22 @@ def diff(revisions: str, service: str, env: str, output: str) -> None:
     before, dots, after = revisions.partition("..")
     old = Side(clone, clone.commit(clone.resolve(before or "HEAD")).tree)
     new = Side(clone, clone.commit(clone.resolve(after or "HEAD")).tree) if dots else Side(*files_here(clone.root))
+    _check_scope(old, new, service, env)
     changes = changes_between(old, new, service, env)
     if output == "json":
         envelope("diff", changes, ok=not changes)
     else:
         show_changes(changes)
     raise SystemExit(int(Exit.FINDINGS if changes else Exit.OK))
+
+
+def _check_scope(old: Side, new: Side, service: str, env: str) -> None:
+    """End the command where neither side has a file for what is asked for; a change may add or remove all of them."""
+    from livecfg.cli.effective import check_scope, scope_fault
+
+    if not (service or env) or not all(scope_fault(side.objects, side.tree, service, env) for side in (old, new)):
+        return
+    check_scope(new.objects, new.tree, service, env)
 
 
 class Side(NamedTuple):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import pytest
+
 from livecfg.cli.codes import CODES
 from livecfg.refusal import Code
 from tests.cli.desk import PROD, ROOT, Desk
@@ -268,6 +270,33 @@ def test_a_mistyped_environment_is_told_with_all_there_are(desk: Desk) -> None:
     desk.run("get", "timeout_ms", code=2)
     assert "which service and env? give --service and --env (there are: checkout/dev, checkout/prod)" in desk.talk
     assert desk.state() == before
+
+
+@pytest.mark.parametrize("verb", ["diff", "flags test", "flags stale"])
+def test_verbs_that_look_at_some_processes_refuse_a_mistyped_scope(desk: Desk, verb: str) -> None:
+    desk.write(PROD, "timeout_ms: 1\n")
+    desk.write("flag_tests/a.yaml", "version: 1\nservice: checkout\nenv: prod\ntests: []\n")
+    desk.run("commit", "-m", "One environment")
+    desk.write(PROD, "timeout_ms: 2\n")
+    words = verb.split()
+    desk.run(*words, "--service", "chekout", code=2)
+    assert "the layers have no file for chekout; services: checkout" in desk.talk
+    if verb != "flags stale":
+        desk.run(*words, "--env", "prdo", code=2)
+        assert "the layers have no file for the environment prdo; envs: prod" in desk.talk
+
+
+def test_diff_of_a_service_that_only_one_side_has_shows_it(desk: Desk) -> None:
+    desk.write("config/new/dev.yaml", "a: 1\n")
+    assert "new/dev  a: (not set) → 1" in desk.run("diff", "--service", "new", "--env", "dev", code=1)
+    desk.run("commit", "-m", "A new service")
+    assert "new/dev  a: 1 → (not set)" in desk.run("diff", "HEAD..HEAD~1", "--service", "new", code=1)
+
+
+def test_flag_tests_of_a_service_without_any_are_not_ok(desk: Desk) -> None:
+    desk.write("flag_tests/a.yaml", "version: 1\nservice: checkout\nenv: prod\ntests: []\n")
+    desk.run("flags", "test", "--service", "other", "--env", "prod", code=1)
+    assert "there are no tests of other/prod" in desk.talk
 
 
 def test_what_json_has_no_number_for_is_written_as_text_and_no_change_of_its_own(desk: Desk) -> None:

@@ -43,10 +43,11 @@ def stale(directory: Path, folders: tuple[Path, ...], declared: str, service: st
     The day of a flag is `expires` in its metadata, or in the application's FlagSet. `kind: ops`, `kind: permission` and
     `permanent: true` in the metadata let a flag rest at one variant.
     """
-    from livecfg.cli.effective import processes_in, snapshot_of
+    from livecfg.cli.effective import check_scope, processes_in, snapshot_of
     from livecfg.cli.files import files_here
 
     objects, tree = files_here(directory)
+    check_scope(objects, tree, service, "")
     snapshots = {f"{p.service}/{p.env}": snapshot_of(objects, tree, p) for p in processes_in(objects, tree, service)}
     today = dt.datetime.fromtimestamp(time.time(), dt.UTC).date()
     survey = _Survey(objects, snapshots, today)

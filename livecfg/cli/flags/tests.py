@@ -35,13 +35,18 @@ class Run:
 @output_option("json", "github")
 def test(directory: Path, service: str, env: str, output: str) -> None:
     """Run the tests in flag_tests/: what callers must get from the flags and splits as their files are now. Exit 1: one fails."""
+    from livecfg.cli.effective import check_scope
     from livecfg.cli.files import files_here
     from livecfg.flags.flag_tests import FOLDER
 
     began = time.perf_counter()
-    run = run_tests(*files_here(directory), service, env)
+    objects, tree = files_here(directory)
+    check_scope(objects, tree, service, env)
+    run = run_tests(objects, tree, service, env)
     if not run.files:
         fail(f"there are no tests: a .yaml file below {FOLDER}/ says what callers must get", Exit.FINDINGS)
+    if not (run.outcomes or run.faults):
+        fail(f"there are no tests of {service or 'any service'}/{env or 'any env'} below {FOLDER}/", Exit.FINDINGS)
     rows = [{"name": o.name, "env": o.env, "ok": o.fault is None} for o in run.outcomes]
     if output == "json":
         envelope("flags test", rows, ok=not run.faults, findings=run.faults)

@@ -40,7 +40,7 @@ def _options(command: Any) -> Any:
 @fleet.command("status")
 @_options
 def status(hub: str, service: str, env: str, output: str) -> None:
-    """Show every process with the revision it serves, and what the newest one is."""
+    """Show every process with the revision it serves, and what the newest one is. Exit 1: one serves another; 4: no hub."""
     from livecfg.hub._pb import hub_pb2
     from livecfg.hub.report import as_data
 
@@ -50,11 +50,12 @@ def status(hub: str, service: str, env: str, output: str) -> None:
         raise CommandError(f"the hub did not answer within {_ANSWER_S:g} s", Exit.UNREACHABLE)
     (reply,) = answers
     processes = [as_data(process) for process in reply.processes]
+    well = all(p.applied.commit == reply.tip.commit for p in _counted(reply))
     if output == "json":
-        data = {"tip": reply.tip.commit, "ref": reply.tip.ref, "processes": processes}
-        envelope("fleet status", data, ok=all(p.applied.commit == reply.tip.commit for p in _counted(reply)))
+        envelope("fleet status", {"tip": reply.tip.commit, "ref": reply.tip.ref, "processes": processes}, ok=well)
     else:
         _table(reply, processes)
+    raise SystemExit(int(Exit.OK if well else Exit.FINDINGS))
 
 
 @fleet.command("wait")

@@ -87,8 +87,10 @@ class Hub:
 
     def status(self) -> dict[str, Any]:
         done = self.fleet("status", "-o", "json")
-        assert done.returncode == 0, done.stderr
-        data: dict[str, Any] = json.loads(done.stdout)["data"]
+        assert done.returncode in {0, 1}, done.stderr
+        found = json.loads(done.stdout)
+        assert found["ok"] is (done.returncode == 0)
+        data: dict[str, Any] = found["data"]
         return data
 
 
@@ -199,6 +201,8 @@ def test_fleet_wait_times_out_with_the_names_of_the_stragglers(repo: ConfigRepo,
         assert f"checkout/prod pid {os.getpid()}" in done.stderr
         assert f"refused it: {BASE}:1:13 LC202 " in done.stderr
         wait_until(lambda: hub.status()["processes"][0]["condition"] == "REFUSED")
+        shown = hub.fleet("status")
+        assert (shown.returncode, "0 of 1 processes serve it" in shown.stdout) == (1, True)
         (refusal,) = hub.status()["processes"][0]["refusals"]
         assert (refusal["code"], refusal["path"], refusal["line"], refusal["commit"]) == ("LC202", BASE, 1, refused)
 

@@ -12,6 +12,9 @@ from livecfg.cli.signing import key_option, signing_key
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
+
+    from livecfg.trust.policy import Policy
 
 
 @click.command("approve")
@@ -25,6 +28,7 @@ def approve(branch: str, ref: str, message: str, key: Path | None, output: str) 
     from livecfg.cli.change import joined
     from livecfg.cli.draft import Draft
     from livecfg.cli.judge import followed
+    from livecfg.cli.lacking import told
     from livecfg.trust.approvals import APPROVE
     from livecfg.trust.identify import Signed, identify
     from livecfg.trust.policy import load_policy
@@ -44,8 +48,29 @@ def approve(branch: str, ref: str, message: str, key: Path | None, output: str) 
     if not isinstance(signed, Signed):
         raise CommandError("your approval would not count, so it was not made", Exit.REFUSED, [signed])
     draft.land(made)
+    missing = _missing(clone, made.id, target, policy)
     if output == "json":
-        envelope("approve", {"commit": made.id, "branch": branch, "ref": target, "person": signed.person})
+        data = {"commit": made.id, "branch": branch, "ref": target, "person": signed.person}
+        envelope("approve", data | {"missing": missing})
         return
     click.echo(f"{made.id[:10]}  {signed.person} approves {branch} for {target.removeprefix('refs/heads/')}")
+    for text in told(missing or []):
+        talk(text)
+    if missing == []:
+        talk("nobody else is needed: every rule has enough people")
+    elif missing:
+        talk("who merges it by a signed commit counts, too, where the rule names them and no four eyes are wanted")
     talk(f"push it: git push origin {branch}; then merge with a merge commit: git merge --no-ff -S {branch}")
+
+
+def _missing(clone: Clone, branch: str, target: str, policy: Policy) -> list[dict[str, Any]] | None:
+    """Who else is needed; None where that cannot be known here."""
+    from livecfg.cli.lacking import lacking
+    from livecfg.errors import LivecfgError
+    from livecfg.trust.tree import TreeFaultError
+
+    try:
+        return lacking(clone, branch, target, policy)
+    except (LivecfgError, TreeFaultError, KeyError) as error:  # a shallow clone, mostly: the approval stands
+        talk(f"who else is needed cannot be told here: {error}")
+        return None

@@ -97,6 +97,32 @@ def test_with_four_eyes_the_approvals_of_two_others_are_needed_and_suffice(desk:
     assert "\nok: " in "\n" + desk.run("verify")
 
 
+def test_an_approval_says_who_is_still_missing_for_which_rule(desk: Desk, bo: Path) -> None:
+    cy = desk.key("cy")
+    desk.run("keys", "add", "cy@acme", f"{cy}.pub")
+    desk.rules(ALL, (BOTH % "true").replace("bo@acme]", "bo@acme, cy@acme]"))
+    propose(desk)
+    desk.run("set", "b", "1", "--service", "checkout", "--env", "dev")  # main moved on
+    (row,) = desk.json("approve", "change", "--key", str(bo))["data"]["missing"]
+    assert (row["rule"], row["paths"], row["has"], row["needs"]) == ("prod", [PROD], 1, 2)
+    desk.run("approve", "change", "--key", str(bo))
+    assert f"still missing: rule prod: has 1 of 2 (ana@acme, bo@acme); 1 more of cy@acme: {PROD}" in desk.talk
+    desk.run("approve", "change", "--key", str(cy))
+    assert "nobody else is needed" in desk.talk
+    assert "still missing" not in desk.talk
+    merge(desk)
+    assert "\nok: " in "\n" + desk.run("verify")
+
+
+@pytest.mark.usefixtures("bo")
+def test_the_author_and_one_approval_are_two_people(desk: Desk) -> None:
+    propose(desk)
+    desk.run("approve", "change")
+    assert f"still missing: rule prod: has 1 of 2 (ana@acme); 1 more of bo@acme: {PROD}" in desk.talk
+    desk.run("approve", "change", "--key", str(desk.key("bo")))
+    assert "nobody else is needed" in desk.talk
+
+
 def test_an_approval_says_what_to_do_next_and_leaves_files_and_index_alone(desk: Desk, bo: Path) -> None:
     propose(desk)
     desk.write("notes.txt", "not mine to commit\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def judge_adoption(clone: Clone, made: Made, adopted: str) -> tuple[Refusal, ...
 
 def _ground(refusal: Refusal) -> tuple[object, ...]:
     """What is missing for a path, whichever commit says so: the rule, and in the advice how many more of whom."""
-    return refusal.path, refusal.rule, refusal.advice.replace(refusal.commit[:10], "")
+    return refusal.path, refusal.rule, refusal.advice.partition(": `livecfg adopt")[0]
 
 
 def _changed(clone: Clone, commit_id: str) -> frozenset[str]:
@@ -119,6 +120,18 @@ def history(clone: Clone, tip: str) -> dict[str, Judged]:
     except (RefusedError, MissingObjectError):  # not a repository of ours, or a shallow one: nothing is known of the rest
         pass
     return found
+
+
+def as_of_now(judged: dict[str, Judged], one: Judged) -> tuple[Refusal, ...]:
+    """Give the refusals of one commit of a judged history with the advice that holds today: it may have been heeded since."""
+    later = [other for other in judged.values() if other.position > one.position]
+    healed = next((other for other in later if other.authorised), None)
+    if healed is not None:
+        return tuple(
+            replace(r, advice=f"nothing to do: since {healed.commit.id[:10]} the branch holds again") for r in one.refusals
+        )
+    newest = {(r.path, r.rule): r.advice for r in later[-1].refusals} if later else {}
+    return tuple(replace(r, advice=newest.get((r.path, r.rule), r.advice)) for r in one.refusals)
 
 
 # --- what a clone says of itself ------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_faults(outcomes: list[Outcome]) -> list[Refusal]:
 @output_option("json")
 def explain(revision: str, output: str) -> None:
     """Say step by step why policy allowed or refused COMMIT, and who adopted it since. Exit 1: it is not authorised."""
-    from livecfg.cli.judge import history
+    from livecfg.cli.judge import as_of_now, history
     from livecfg.trust.approvals import adopted
 
     clone = Clone()
@@ -140,24 +140,25 @@ def explain(revision: str, output: str) -> None:
     one = judged.get(commit) or fail(f"{commit[:10]} is not on the chain that applications walk: only what has landed is judged")
     since = [later for later in judged.values() if commit in adopted(later.commit)]
     healed = next((j for j in judged.values() if j.position > one.position and j.authorised), None)
+    refusals = as_of_now(judged, one)
     if output == "json":
         data = {"commit": commit, "authorised": one.authorised, "signer": getattr(one.signed, "person", "")}
         data |= {"rules": [_as_data(f) for f in one.verdict.findings], "adopted_by": [j.commit.id for j in since]}
         data |= {"healed_by": healed.commit.id if healed is not None and not one.authorised else ""}
-        envelope("policy explain", data, ok=one.authorised, findings=one.refusals)
+        envelope("policy explain", data, ok=one.authorised, findings=refusals)
     else:
-        _tell(one, since, healed)
+        _tell(one, refusals, since, healed)
     raise SystemExit(int(Exit.OK if one.authorised else Exit.FINDINGS))
 
 
-def _tell(one: Judged, since: list[Judged], healed: Judged | None) -> None:
+def _tell(one: Judged, refusals: tuple[Refusal, ...], since: list[Judged], healed: Judged | None) -> None:
     state = style("authorised", fg="green") if one.authorised else style("skipped", fg="red")
     click.echo(f'{one.commit.id[:10]} "{printable(one.commit.subject)}": {state}')
     person, fingerprint = getattr(one.signed, "person", ""), getattr(one.signed, "fingerprint", "")
     click.echo(f"  signed by {person} {fingerprint}".rstrip() if person else "  signed by nobody known")
     for finding in one.verdict.findings:
         click.echo(f"  {_told(finding)}")
-    for refusal in one.refusals:
+    for refusal in refusals:
         click.echo(f"  {style('refused', fg='red')} {refusal}")
     if one.verdict.broke_glass:
         click.echo(f"  the glass was broken: {printable(one.verdict.broke_glass)}")

@@ -27,7 +27,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
 @output_option("json")
 def verify(revisions: str, trusted_root: Path | None, ref: str, pre_receive: bool, output: str) -> None:
     """Verify signatures and policy of every commit of RANGE (A..B or B), offline. Exit 1: its last one is not authorised."""
-    from livecfg.cli.judge import followed, read_root
+    from livecfg.cli.judge import as_of_now, followed, read_root
 
     clone = Clone()
     root, ref = read_root(clone, trusted_root), followed(clone, ref)
@@ -39,7 +39,8 @@ def verify(revisions: str, trusted_root: Path | None, ref: str, pre_receive: boo
     shown = [c.id for c in clone.chain(tip, clone.resolve(first) if dots else "")][::-1]
     judged = _judged(clone, tip, root, ref)
     newest = next((j.commit.id for j in reversed(judged.values()) if j.authorised), "")
-    findings = [r for commit in shown if commit in judged for r in judged[commit].refusals]
+    refused = [judged[commit] for commit in shown if commit in judged and judged[commit].refusals]
+    findings = [r for one in refused for r in as_of_now(judged, one)]
     if output == "json":
         envelope(
             "verify", {"authorised": newest, "commits": [_row(judged, c) for c in shown]}, ok=newest == tip, findings=findings

@@ -32,6 +32,7 @@ MAX_LOOKS = 5_000_000
 """How often commits may be looked at since the last good one, once for each path and rule that asks: a minute of work."""
 MAX_FAULTS = 100
 """After how many faults a commit is not looked at any further: it is refused anyway, and nobody reads more."""
+_TOLD = 3
 _PIN_RULE, _NEW_ROOT, _GLASS = "trusted-root", "new-root", "break-glass"
 
 
@@ -249,9 +250,13 @@ class Judge:
         needs = f"the rule {rule.id!r} needs {rule.threshold} of its people and has {finding.count}"
         why = finding.why_not or f"{signer or 'nobody known'} vouches for it; {needs}{_demands(rule)}"
         others = sorted(everybody - set(finding.behind))
+        makers = [
+            seen.commit.id for seen in self.evidence.makers(finding.path, self.good_tree)
+        ]  # an adoption of others is no help
         advice = (
             f"{rule.threshold - finding.count} more of {_names(others) or 'nobody: change the policy'}: "
-            f"`livecfg adopt {commit.id[:10]}`"
+            + ", ".join(f"`livecfg adopt {made[:10]}`" for made in makers[:_TOLD] or [commit.id])
+            + (", …" if len(makers) > _TOLD else "")
         )
         code = Code.THRESHOLD if finding.count else Code.PATH_DENIED
         if is_root_path(finding.path):

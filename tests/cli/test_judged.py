@@ -93,6 +93,30 @@ def test_an_adoption_by_somebody_who_does_not_count_is_not_made(desk: Desk, bo: 
     assert "\nok: " in desk.run("verify")
 
 
+def test_an_adoption_that_was_made_is_not_asked_for_again(desk: Desk, bo: Path) -> None:
+    cy = desk.key("cy")
+    desk.run("keys", "add", "cy@acme", f"{cy}.pub")
+    desk.rules(ALL, '{id: prod, paths: ["config/checkout/prod.yaml"], allow: [ana@acme, bo@acme, cy@acme], threshold: 3}')
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "Change production")
+    made = desk.head()
+    desk.run("set", "b", "1", "--service", "checkout", "--env", "dev")
+    asks = f"2 more of bo@acme, cy@acme: `livecfg adopt {made[:10]}`"
+    assert asks in desk.talk  # of the commit that changed it: to adopt the one on top would not help
+    said = desk.run("verify", code=1)
+    assert said.count(asks) == 2
+    desk.run("adopt", made, "--key", str(bo))
+    for words in (("verify",), ("policy", "explain", made)):
+        said = desk.run(*words, code=1)
+        assert f"1 more of cy@acme: `livecfg adopt {made[:10]}`" in said
+        assert "2 more of" not in said
+    desk.run("adopt", made, "--key", str(cy))
+    for words, code in ((("verify",), 0), (("policy", "explain", made), 1)):
+        said = desk.run(*words, code=code)
+        assert f"nothing to do: since {desk.head()[:10]} the branch holds again" in said
+        assert "more of" not in said
+
+
 def test_a_locked_or_missing_key_is_found_before_a_file_is_edited(desk: Desk) -> None:
     before = desk.state()
     desk.run("set", "a", "1", "--service", "checkout", "--env", "x", "--key", "missing", code=2)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 import click
 
-from livecfg.cli.output import Asked
+from livecfg.cli.output import Asked, CommandError
 
 # verb → (module:attribute, one line for --help), by the groups in which --help shows them
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
@@ -106,10 +107,21 @@ def group(asked: Asked, no_input: bool) -> None:
     asked.no_input = no_input
 
 
+def _fill_streams() -> None:
+    """Give a closed stdin or stderr the null device, else the next file that is opened would be it; stdout must be there."""
+    if sys.stdin is None:
+        sys.stdin = open(0 if os.open(os.devnull, os.O_RDONLY) == 0 else os.devnull)  # noqa: PTH123, SIM115 - open until the end
+    if sys.stdout is None:
+        raise CommandError("standard output is closed, so nothing was done: send it somewhere, such as >/dev/null")
+    if sys.stderr is None:
+        sys.stderr = open(2 if os.open(os.devnull, os.O_WRONLY) == 2 else os.devnull, "w")  # noqa: PTH123, SIM115 - as above
+
+
 def main(prog_name: str = "livecfg") -> None:
     """Run the command; whatever ends it early is one line for the person and an exit code."""
     asked = Asked()
     try:
+        _fill_streams()
         code = group.main(prog_name=prog_name, standalone_mode=False, obj=asked)
         sys.stdout.flush()
         code = code if isinstance(code, int) else 0

@@ -5,6 +5,7 @@ Nobody sees a traceback, unless they set LIVECFG_DEBUG=1.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -22,14 +23,32 @@ if TYPE_CHECKING:
     from livecfg.cli.output import Asked
     from livecfg.refusal import Refusal
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _CLOSED_PIPE = 141  # 128 + SIGPIPE: what a shell says of any program whose reader went away
 
 
 def ending(error: BaseException, asked: Asked) -> int:
     """Tell the person what ended the command; give the exit code."""
     if isinstance(error, BrokenPipeError) or type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click met it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more can be written, and Python flushes once more at exit
+        _write_nowhere(1)
         return _CLOSED_PIPE
+    try:
+        code = _told(error, asked)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # a full disk takes no more words about it
+        _write_nowhere(1, 2)
+        code = Exit.USAGE
+    return code
+
+
+def _write_nowhere(*descriptors: int) -> None:
+    """Nothing more can be written there, and Python flushes once more at exit."""
+    for descriptor in descriptors:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def _told(error: BaseException, asked: Asked) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Exit.USAGE
     if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
@@ -58,6 +77,8 @@ def _text(error: BaseException) -> str:
         return f"another git process is at work here: {lock} exists; wait for it, or remove the file if it was left behind"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f"cannot write: {error.strerror}"
     return f"internal error: {type(error).__name__}: {error}; LIVECFG_DEBUG=1 shows where"
 
 
@@ -77,12 +98,12 @@ def _wants_json(words: list[str]) -> bool:
 
 def _tell(asked: Asked, text: str, code: Exit, findings: Iterable[Refusal] = ()) -> int:
     rows = list(findings)
-    if asked.output == "json":
-        _envelope(asked, text, code, rows)
-    else:
+    if asked.output != "json":
         show_findings(rows, asked.output)
     if text:
         talk("\n".join(map(printable, f"livecfg: {text}".split("\n"))))
+    if asked.output == "json":
+        _envelope(asked, text, code, rows)
     return code
 
 

@@ -16,13 +16,25 @@ def hub() -> None:
     """Run the hub: it offers new revisions at once and shows who runs what."""
 
 
+def _address(_: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse what is no host:port, before anything is opened."""
+    host, colon, port = value.rpartition(":")
+    whole = not (":" in host and not host.startswith("[")) and port.isdecimal() and len(port) < 6 and int(port) < 1 << 16
+    if value and not (colon and whole):
+        wanted = f"127.0.0.1:{value}" if value.isdecimal() else "127.0.0.1:7443 or [::1]:7443"
+        raise click.BadParameter(f"expected host:port, such as {wanted}, got {value!r}", param=parameter)
+    return value
+
+
 @hub.command("serve")
 @click.option("--source", required=True, help="URL or path of the configuration repository.")
 @click.option("--ref", default="main", show_default=True, help="Branch to follow.")
 @click.option(
     "--trusted-root", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file `livecfg init` wrote."
 )
-@click.option("--listen", default="127.0.0.1:7443", show_default=True, help="host:port; port 0 takes a free one.")
+@click.option(
+    "--listen", default="127.0.0.1:7443", show_default=True, callback=_address, help="host:port; port 0 takes a free one."
+)
 @click.option("--store", default="", help="sqlite:///file or postgresql://…; default: hub.db under LIVECFG_HOME.")
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Where the mirror lives; default: LIVECFG_HOME.")
 @click.option("--poll-interval", default=2.0, show_default=True, help="Seconds between questions to the remote.")
@@ -30,7 +42,7 @@ def hub() -> None:
 @click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), help="PEM key of --tls-cert.")
 @click.option("--tls-client-ca", type=click.Path(path_type=Path, dir_okay=False), help="PEM authority of client certificates.")
 @click.option("--tokens", type=click.Path(path_type=Path, dir_okay=False), help="YAML list of token digests with roles.")
-@click.option("--http", default="", help="host:port of /healthz, /readyz, /metrics and /hooks; default: none.")
+@click.option("--http", default="", callback=_address, help="host:port of /healthz, /readyz, /metrics and /hooks; default: none.")
 @click.option(
     "--webhook-secret", type=click.Path(path_type=Path, dir_okay=False), help="File with the secret shared with the Git host."
 )

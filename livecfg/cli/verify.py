@@ -88,7 +88,12 @@ def _receive(clone: Clone, root: TrustedRoot, ref: str) -> None:
     from livecfg.cli.judge import only_waits, tell_waiting
 
     for line in sys.stdin:
-        old, new, name = line.split()
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 3:
+            fail(f"expected lines of the form OLD NEW REF on stdin, as git gives them to a pre-receive hook, got {line[:200]!r}")
+        old, new, name = words
         if name != ref:
             continue
         if set(new) == {"0"}:

@@ -110,6 +110,54 @@ def test_what_nobody_expected_is_one_line_and_the_traceback_is_there_for_the_ask
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("version",), ("version", "-o", "json"), ("explain", "LC999", "-o", "json"), ("--help",)])
+@pytest.mark.parametrize("where", ["/dev/full", "&-"])
+def test_an_output_that_takes_nothing_is_one_line(desk: Desk, words: tuple[str, ...], where: str) -> None:
+    command = ["sh", "-c", f'exec "$@" >{where}', "sh", *LIVECFG, *words]
+    done = subprocess.run(command, cwd=desk.conf, env=desk.environ, stderr=subprocess.PIPE, text=True, check=False)
+    says = "standard output is closed, so nothing was done" if where == "&-" else "cannot write: No space left on device"
+    assert done.returncode == 2
+    assert done.stderr.startswith("livecfg: ")
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr or (where != "&-" and "LC999" in done.stderr)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-", "2>/dev/full"])
+def test_without_stdin_or_stderr_a_command_does_its_work(desk: Desk, closed: str) -> None:
+    for words, code in ((("version",), 0), (("get", "--service", "zz"), 2)):
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", *LIVECFG, *words]
+        done = subprocess.run(command, cwd=desk.conf, env=desk.environ, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+        assert ("livecfg" in done.stdout) is (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("flags", "eval", "f", "--ctx", "user=1", "--ctx", "user.plan=x"), "--ctx user.plan: user has a value of its own"),
+        (("flags", "eval", "f", "--ctx", "user.plan=x", "--ctx", "user=1"), "--ctx user: it holds plan already"),
+        (("hub", "serve", "--source", "x", "--trusted-root", "y", "--listen", "7450"), "such as 127.0.0.1:7450, got '7450'"),
+        (("hub", "serve", "--source", "x", "--trusted-root", "y", "--http", "::1:7"), "or [::1]:7443, got '::1:7'"),
+        (("hub", "serve", "--source", "x", "--trusted-root", "y", "--listen", "a:99999"), "got 'a:99999'"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_before_anything_happens(desk: Desk, words: tuple[str, ...], says: str) -> None:
+    desk.write(PROD, "a: 1\n")
+    desk.run("commit", "-m", "One environment")
+    desk.run(*words, code=2)
+    assert says in desk.talk
+
+
+@pytest.mark.parametrize(("line", "code"), [("", 0), ("old new", 2), ("a b c d", 2)])
+def test_a_hook_is_given_lines_of_three_words(desk: Desk, line: str, code: int) -> None:
+    words = [*LIVECFG, "verify", "--pre-receive"]
+    done = subprocess.run(words, cwd=desk.conf, env=desk.environ, input=f"{line}\n", capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert ("OLD NEW REF" in done.stderr) is (code == 2)
+    assert "internal error" not in done.stderr
+
+
 def test_a_reader_that_goes_away_ends_the_command_in_silence(desk: Desk) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -96,6 +96,12 @@ def _context(attributes: tuple[str, ...]) -> dict[str, Any]:
         *outer, last = name.split(".")
         for part in outer:
             inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                fail(f"--ctx {name}: {part} has a value of its own already, and cannot hold {last}, too")
+        if isinstance(inner.get(last), dict):
+            fail(
+                f"--ctx {name}: it holds {next(iter(inner[last]), 'a mapping')} already, and cannot have a value of its own, too"
+            )
         inner[last] = read(text.encode(), "--ctx").value
     return context
 

@@ -27,8 +27,8 @@ _DAY_S = 86_400
 def checkpoint(revision: str, days: int, key: Path | None, output: str) -> None:
     """Sign that new applications may begin at COMMIT; default: at the one that waits for signatures, else at HEAD.
 
-    As many of the root people as their threshold says must sign it, each in a clone of their own; every one of them first
-    verifies the history and compares what the checkpoint says of it.
+    It may not be older than a checkpoint that counts. As many of the root people as their threshold says must sign it, each in a
+    clone of their own; every one of them first verifies the history and compares what the checkpoint says of it.
     """
     from livecfg.trust.checkpoint import NAMESPACE
     from livecfg.trust.policy import load_policy
@@ -38,7 +38,9 @@ def checkpoint(revision: str, days: int, key: Path | None, output: str) -> None:
     now = time.time()
     kept, said = _kept(clone)
     policy = load_policy(clone, clone.commit(clone.tip()).tree)
-    waits = bool(said) and said["expires"] > now and len(_signed_by(policy, kept, now)) < policy.file.root.threshold
+    fresh = bool(said) and said["expires"] > now
+    counts = fresh and len(_signed_by(policy, kept, now)) >= policy.file.root.threshold
+    waits = fresh and not counts
     commit = clone.resolve(revision) if revision else said["commit"] if waits else clone.tip()
     content = _content(clone, commit, int(now) + days * _DAY_S)
     signer = signing_key(clone, key)
@@ -51,6 +53,7 @@ def checkpoint(revision: str, days: int, key: Path | None, output: str) -> None:
             fail(f"what {_REF} says of {commit[:10]} is not what its history says here: do not sign it", Exit.REFUSED)
         data, content = co_sign(kept, sign), said
     else:
+        _check_forward(clone, commit, said, counts=counts)
         kept, data = b"", write_statement(content, sign)
     before, people = _signed_by(policy, kept, now), _signed_by(policy, data, now)
     if people == before:
@@ -102,6 +105,18 @@ def _content(clone: Clone, commit: str, expires: int) -> dict[str, Any]:
         "time": good.time,
         "expires": expires,
     }
+
+
+def _check_forward(clone: Clone, commit: str, said: dict[str, Any], *, counts: bool) -> None:
+    """Refuse a checkpoint behind the one that counts; behind one that waits for signatures it is only said."""
+    if not said or said["commit"] not in {later.id for later in clone.chain(clone.tip(), stop=commit)}:
+        return
+    text = f"{commit[:10]} is older than the checkpoint {said['commit'][:10]}"
+    if not counts:
+        talk(f"{text}, which waits for signatures and is dropped")
+        return
+    advice = f"to mean it, remove that one first: `git update-ref -d {_REF}`"
+    fail(f"{text}: new applications would begin further back; {advice}", Exit.REFUSED)
 
 
 def _signed_by(policy: Policy, data: bytes, now: float) -> frozenset[str]:

@@ -21,6 +21,14 @@ _TREES_KEPT = 4096
 _KINDS: dict[int, str] = {1: "commit", 2: "tree", 3: "blob"}
 
 
+class ShallowError(MissingObjectError):
+    """An object that a shallow clone does not have, since it ends before it."""
+
+    def __str__(self) -> str:
+        """Say what to do about it."""
+        return f"this clone is shallow and ends before {self.object_id[:10]}, which is needed here: git fetch --unshallow"
+
+
 class Clone:
     """The clone that holds `path` (default: the current folder); `Objects` over its object store, re-hashed."""
 
@@ -58,7 +66,7 @@ class Clone:
         try:
             number, raw = self.repo.object_store.get_raw(object_id.encode())  # type: ignore[arg-type]  # dulwich's NewType
         except KeyError:
-            raise MissingObjectError(object_id) from None
+            raise (ShallowError if self.repo.get_shallow() else MissingObjectError)(object_id) from None
         found = _KINDS.get(number, "?")
         digest = hashlib.sha1(usedforsecurity=False) if len(object_id) == 40 else hashlib.sha256()
         digest.update(b"%s %d\0" % (found.encode(), len(raw)) + raw)

@@ -307,7 +307,8 @@ def _allow_faults(policy: Policy, loc: tuple[str | int, ...], rule: PathRule | B
     count, needs = policy.count(rule.allow), rule.threshold + getattr(rule, "four_eyes", False)
     if needs > count:
         name = repr(rule.id) if isinstance(rule, PathRule) else "break_glass"
-        yield (*loc, "threshold"), f"the rule {name} needs {rule.threshold} and allows {count} people"
+        beside = " beside the author, who does not count (four_eyes)," if needs > rule.threshold else ""
+        yield (*loc, "threshold"), f"the rule {name} needs {rule.threshold}{beside} and allows {count} people"
 
 
 def _is_named(policy: Policy, name: str) -> bool:

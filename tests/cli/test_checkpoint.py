@@ -87,3 +87,20 @@ def test_one_that_says_something_else_than_history_is_not_signed_along(
     desk.git("update-ref", REF, "HEAD")
     desk.run("checkpoint", code=3)
     assert f"{REF} holds no checkpoint" in desk.talk
+
+
+def test_a_checkpoint_does_not_go_back_behind_the_one_there_is(desk: Desk, bo: str) -> None:
+    older = desk.head()
+    desk.write(PROD, "a: 2\n")
+    desk.run("commit", "-m", "Two")
+    desk.run("checkpoint")
+    desk.run("checkpoint", "--key", bo)
+    before = desk.git("rev-parse", REF)
+    desk.run("checkpoint", older, "--key", bo, code=3)
+    assert f"{older[:10]} is older than the checkpoint {desk.head()[:10]}" in desk.talk
+    assert desk.git("rev-parse", REF) == before
+    desk.git("update-ref", "-d", REF)
+    desk.run("checkpoint", older)
+    desk.run("checkpoint", "HEAD")  # forward it may go
+    desk.run("checkpoint", older)
+    assert "which waits for signatures and is dropped" in desk.talk

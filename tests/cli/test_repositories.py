@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.cli.desk import PROD, Desk
 
 if TYPE_CHECKING:
@@ -82,3 +84,14 @@ def test_packed_refs_and_packed_objects_are_read(desk: Desk) -> None:
     desk.run("set", "a", "1", "--service", "checkout", "--env", "prod")
     desk.run("verify")
     assert desk.git("fsck", "--strict") == ""
+
+
+@pytest.mark.parametrize("words", [("verify",), ("log",), ("diff", "HEAD~3"), ("adopt", "HEAD~1"), ("checkpoint",)])
+def test_a_shallow_clone_says_that_it_is_one(desk: Desk, words: tuple[str, ...]) -> None:
+    for value in range(3):
+        desk.run("set", "a", str(value), "--service", "checkout", "--env", "prod")
+    shallow = desk.path / "shallow"
+    desk.git("clone", "-q", "--depth=2", f"file://{desk.conf}", str(shallow))
+    desk.run(*words, at=shallow, code=4)
+    assert "this clone is shallow and ends before" in desk.talk
+    assert "git fetch --unshallow" in desk.talk

@@ -307,3 +307,12 @@ def test_a_layer_that_livecfg_encrypted_serves_an_application(desk: Desk) -> Non
     keys = {"SOPS_AGE_KEY": ANA.secret}
     said = Desk.run(desk, "secrets", "check", "--model", "app_model:Model", "--env", "prod", **keys)
     assert "2 secrets resolve here" in said
+
+
+def test_rotate_names_every_plain_file_and_rotates_none(desk: Desk) -> None:
+    before = encrypt(desk)
+    for name in ("a.yaml", "b.yaml"):
+        desk.write(name, "x: 1\n")
+    desk.run("secrets", "rotate", PROD, "a.yaml", "b.yaml", code=1, SOPS_AGE_KEY=ANA.secret)
+    assert "not encrypted: a.yaml, b.yaml; nothing was rotated" in desk.talk
+    assert (desk.conf / PROD).read_text() == before

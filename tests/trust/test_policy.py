@@ -240,7 +240,10 @@ SECOND = {"id": "more", "paths": ["x/**"], "allow": [BO]}
         ({"break_glass": {"allow": ["nobody"]}}, "neither a team nor a person"),
         ({"rules": [*RULES, SECOND, {**SECOND}]}, "the same id"),
         ({"rules": [*RULES, SECOND | {"fast": True}]}, "fast needs"),
-        ({"rules": [*RULES, SECOND | {"four_eyes": True}]}, "needs 1 and allows 1"),
+        (
+            {"rules": [*RULES, SECOND | {"four_eyes": True}]},
+            "needs 1 beside the author, who does not count (four_eyes), and allows 1",
+        ),
         ({"rules": [*RULES, SECOND | {"only": "enable"}]}, "expected 'disable'"),
         ({"rules": RULES[1:]}, "no rule would match"),
         ({"rules": [rule for rule in RULES if rule["id"] != "flags"]}, "no rule would match flags/shop/main.json"),

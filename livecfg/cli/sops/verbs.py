@@ -150,12 +150,18 @@ def edit(file: Path, output: str) -> None:
 @output_option("json")
 def rotate(files: tuple[Path, ...], recipients: tuple[str, ...], output: str) -> None:
     """Encrypt FILES anew under new data keys: for --age, else as .sops.yaml says now, else for the recipients they have."""
-    from livecfg.cli.sops.files import clone_around, opened_at
+    from livecfg.cli.sops.files import clone_around, document_at, opened_at
     from livecfg.cli.sops.rule import Plan, checked, creation_rule
     from livecfg.cli.sops.text import unseal
     from livecfg.document import read
     from livecfg.layers import TAGS
+    from livecfg.sops import is_encrypted
 
+    if plain := [str(path) for path in files if not is_encrypted(document_at(path).value)]:
+        fail(
+            f"not encrypted: {', '.join(plain)}; nothing was rotated: leave them out, or `livecfg secrets encrypt` them first",
+            Exit.FINDINGS,
+        )
     done, gone = [], set()
     for path in files:
         opened = opened_at(path)

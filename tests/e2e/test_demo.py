@@ -94,6 +94,7 @@ def test_a_running_demo_takes_changes_from_another_terminal_and_cleans_up(tmp_pa
         broken = run(tmp_path, "-m", "livecfg", "demo", "break")
         assert (broken.returncode, "LC202" in broken.stdout) == (1, True), broken
         unknown = run(tmp_path, "-m", "livecfg", "demo", "set", "payment_timout_s", "1.5")
+        healed = run(tmp_path, "-m", "livecfg", "demo", "set", "max_items", "7")  # what was mistyped is not in the way
         assert (unknown.returncode, "did you mean 'payment_timeout_s'" in unknown.stdout) == (1, True), unknown
         folder = Path(json.loads((tmp_path / "home" / "demo.json").read_text())["folder"])
         assert ((folder / "key").stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
@@ -102,6 +103,7 @@ def test_a_running_demo_takes_changes_from_another_terminal_and_cleans_up(tmp_pa
         output, _ = demo.communicate(timeout=30)
     assert demo.returncode == 0
     assert "livecfg demo set" in output
+    assert healed.returncode == 0, healed.stdout + healed.stderr
     assert "stopped" in output
     assert list(tmp_path.glob("livecfg-demo-*")) == []
     assert not (tmp_path / "home" / "demo.json").exists()

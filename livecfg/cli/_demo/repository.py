@@ -160,13 +160,14 @@ class Repository:
         with Repo(str(self.folder)) as repo:
             return repo.refs[_MAIN].decode()
 
-    def read(self, path: str) -> bytes:
-        """A file of the newest commit."""
+    def read(self, path: str, commit_id: str = "") -> bytes:
+        """A file of a commit; default: of the newest one."""
         from dulwich.object_store import tree_lookup_path
         from dulwich.repo import Repo
 
         with Repo(str(self.folder)) as repo:
-            commit: Any = repo.get_object(repo.refs[_MAIN])
+            name: Any = commit_id.encode() or repo.refs[_MAIN]
+            commit: Any = repo.get_object(name)
             blob: Any = repo.get_object(tree_lookup_path(repo.get_object, commit.tree, path.encode())[1])
             content: bytes = blob.data
             return content

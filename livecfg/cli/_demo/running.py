@@ -73,6 +73,8 @@ class Running:
     def change(self, key: str, value: str) -> Outcome:
         """Make a signed commit that sets one dotted key to a YAML scalar, and see what the workers do with it.
 
+        It begins from what they serve, so that what they refused (a mistyped key, a wrong value) is gone with it.
+
         Raises:
             LivecfgError: the key or value cannot be written, or the workers do not answer.
 
@@ -83,7 +85,8 @@ class Running:
             raise LivecfgError(f"{value!r} is not a YAML value") from error
         private = (Path(self.folder) / "key").read_bytes()
         repository = Repository(Path(self.folder) / "config.git", Key(private, self.public), self.repo_id)
-        document = yaml.safe_load(repository.read(VALUES_PATH)) or {}
+        served = next(iter(ask_workers(self.port, lambda _: True, 15, 1).values()))["commit"]
+        document = yaml.safe_load(repository.read(VALUES_PATH, served)) or {}
         _put(document, key, parsed)
         began = time.monotonic()
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()

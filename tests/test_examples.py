@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,20 @@ import pytest
 from click import Context
 
 from livecfg.cli import group
+from livecfg.cli.output import Exit
+from livecfg.document import read
+from livecfg.flags.experiment import Experiment
+from livecfg.flags.flag_tests import FlagTestsFile
+from livecfg.refusal import Code
+from livecfg.trust.policy_tests import TestsFile
+from livecfg.validation import validate
 from tests.e2e.support import Site, eventually
 from tests.simulator import closed_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -133,3 +143,26 @@ def test_every_variable_that_is_read_stands_in_the_readme() -> None:
     read = {name for text in sources for name in re.findall(r"""["'](LIVECFG_[A-Z_]*)""", text)}
     assert {"LIVECFG_HOME", "LIVECFG_KEY", "LIVECFG_DEBUG"} <= read
     assert [name for name in sorted(read) if name not in readme] == []
+
+
+def test_the_readme_shows_files_that_are_read_as_they_stand() -> None:
+    files: dict[str, type[BaseModel]] = {
+        "flag_tests/checkout.yaml": FlagTestsFile,
+        ".livecfg/policy_tests.yaml": TestsFile,
+        "experiments/checkout/copy.yaml": Experiment,
+    }
+    blocks = re.findall(r"```yaml\n# ([^:;\n]+)[:;][^\n]*\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    shown = {name: text for name, text in blocks if name in files}
+    assert shown.keys() == files.keys()
+    for name, text in shown.items():
+        validate(files[name], read(text.encode(), name), Code.FLAG_TEST)
+
+
+def test_the_readme_lists_every_exit_code_and_every_extra() -> None:
+    readme = (ROOT / "README.md").read_text()
+    codes = readme.partition("| exit code |")[2].partition("\n\n")[0]
+    listed = {int(code) for row in re.findall(r"^\| ([0-9, ]+) \|", codes, re.MULTILINE) for code in row.split(",")}
+    assert listed == {*Exit, 141}
+    extras = readme.partition("| extra |")[2].partition("\n\n")[0]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(re.findall(r"livecfg\[([a-z]+)\]", extras)) == set(project["optional-dependencies"])

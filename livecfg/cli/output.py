@@ -22,14 +22,13 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Exit(IntEnum):
-    """Exit codes; 130 is an interrupt, as everywhere."""
+    """Exit codes, as README.md lists them; 130 is an interrupt, as everywhere."""
 
     OK = 0
     FINDINGS = 1
     USAGE = 2
     REFUSED = 3
     UNREACHABLE = 4
-    ROLLED_BACK = 5
     TIMED_OUT = 6
     INTERRUPTED = 130
 

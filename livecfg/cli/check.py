@@ -65,9 +65,10 @@ def find_faults(
     from livecfg.refusal import Code
     from livecfg.trust.policy import load_policy
     from livecfg.trust.suspension import suspended
-    from livecfg.trust.tree import TreeFaultError
+    from livecfg.trust.tree import SplitObjects, TreeFaultError
     from livecfg.trust.tree import check as check_tree
 
+    objects = SplitObjects(objects)  # every process looks into the same folders
     found: dict[Refusal, None] = {}
     scopes: list[str] = []
     try:

@@ -213,10 +213,11 @@ class Answer:
         return found
 
     def drain(self) -> None:
-        """Read to the end, so that the connection can be used again; a long rest is not worth it."""
+        """Read to the end, so that the connection can be used again; a long rest is not worth it, and ends the connection."""
         for _ in range(16):
             if not self._response.read1(_CHUNK_BYTES):
                 return
+        self._response.close()
 
 
 class _HttpSession:
@@ -230,7 +231,7 @@ class _HttpSession:
             "git-upload-pack", wire.ls_refs_request(capabilities, source.full_ref), self._deadline
         ) as answer:
             read = wire.counted(answer.read, limit, "the list of refs is too long", "refs_bytes")
-            tip = wire.read_ref(read, capabilities, source.full_ref)
+            tip = wire.read_ref(wire.packets(read), capabilities, source.full_ref)
             answer.drain()
         return existing(tip, source)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Exchange = tuple[Read, Callable[[bytes], Read]]
 
 _NEEDED = b"report-status"
+_REPORT_BYTES = 1 << 20
 
 
 def push(source: GitSource, ref: str, old: str, new: str, pack: bytes) -> None:
@@ -39,8 +40,7 @@ def push(source: GitSource, ref: str, old: str, new: str, pack: bytes) -> None:
         _exchange(source, deadline) as (read, send),
     ):
         counted = wire.counted(read, source.limits.refs_bytes, "the list of refs is too long", "refs_bytes")
-        refs, capabilities = _advertised(counted)
-        found = refs.get(ref, "")
+        found, capabilities = wire.read_advertised(counted, ref)
         if found != old:
             raise PushConflictError(f"{ref} of {source.url} is at {found[:10] or 'nothing'}; expected {old[:10] or 'nothing'}")
         if _NEEDED not in capabilities:
@@ -66,7 +66,7 @@ def _exchange(source: GitSource, deadline: Deadline) -> Iterator[Exchange]:
                 def send(data: bytes) -> Read:
                     first.drain()
                     with remote.command("git-receive-pack", data, deadline) as answer:
-                        whole = wire.Buffer(answer.read(source.limits.refs_bytes))
+                        whole = wire.Buffer(answer.read(_REPORT_BYTES))
                     return whole.read
 
                 yield first.read, send
@@ -83,27 +83,6 @@ def _exchange(source: GitSource, deadline: Deadline) -> Iterator[Exchange]:
         yield pipe.read, write
     finally:
         pipe.close()
-
-
-def _advertised(read: Read) -> tuple[dict[str, str], set[bytes]]:
-    refs: dict[str, str] = {}
-    capabilities: set[bytes] = set()
-    started = False
-    for line in wire.packets(read):
-        if line is None:
-            if started:
-                return refs, capabilities
-            continue  # the flush after smart HTTP's service line
-        if line.startswith(b"# service="):
-            continue
-        started = True
-        entry, _, offered = line.rstrip(b"\n").partition(b"\0")
-        if offered:
-            capabilities = set(offered.split())
-        name, _, ref = entry.partition(b" ")
-        if ref and ref != b"capabilities^{}":
-            refs[ref.decode(errors="replace")] = name.decode("ascii", "replace")
-    raise FetchError("the remote's list of refs is truncated")
 
 
 def _read_report(read: Read, ref: str) -> None:

@@ -23,10 +23,11 @@ class Limits:
     """Caps on what one fetch may bring; beyond any of them it is aborted and the mirror stays as it was.
 
     `time_s` is for one fetch as a whole, `idle_s` for one silence of the remote. `delta_depth` counts deltas on deltas.
+    `refs_bytes` is for the remote's list of refs, of which only the followed one is kept.
     """
 
     wire_bytes: int = 128 * 1024 * 1024
-    refs_bytes: int = 4 * 1024 * 1024
+    refs_bytes: int = 64 * 1024 * 1024
     objects: int = 500_000
     inflated_bytes: int = 512 * 1024 * 1024
     object_bytes: int = 16 * 1024 * 1024

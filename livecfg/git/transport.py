@@ -175,14 +175,16 @@ class Pipe(Protocol):
 class _StreamSession:
     def __init__(self, source: GitSource, pipe: Pipe, capabilities: wire.Capabilities, deadline: Deadline) -> None:
         self._source, self._pipe, self._capabilities, self._deadline = source, pipe, capabilities, deadline
+        self._other_refs: Iterator[bytes | None] = iter((None,))
 
     def tip(self) -> str:
         ref, limit = self._source.full_ref, self._deadline.limits.refs_bytes
         self._pipe.write(wire.ls_refs_request(self._capabilities, ref))
-        read = wire.counted(self._pipe.read, limit, "the list of refs is too long", "refs_bytes")
-        return existing(wire.read_ref(read, self._capabilities, ref), self._source)
+        self._other_refs = wire.packets(wire.counted(self._pipe.read, limit, "the list of refs is too long", "refs_bytes"))
+        return existing(wire.read_ref(self._other_refs, self._capabilities, ref), self._source)
 
     def pack(self, want: str, have: str, edge: str = "") -> bytes:
+        wire.skip_section(self._other_refs)
         self._pipe.write(wire.fetch_request(self._capabilities, want, have, edge))
         return wire.read_pack_answer(self._pipe.read, self._deadline.limits)
 

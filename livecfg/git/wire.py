@@ -6,6 +6,7 @@ Bytes only, no sockets: `read(n)` gives up to n bytes, fewer only at the end. Se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from livecfg.errors import FetchError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 FLUSH, DELIMITER, RESPONSE_END = b"0000", b"0001", b"0002"
 AGENT = b"agent=livecfg\n"
 _PROGRESS_BYTES = 1 << 20
+_HEX = frozenset(b"0123456789abcdef")
 
 
 class OldProtocolError(FetchError):
@@ -99,6 +101,16 @@ class Capabilities:
         return 64 if self.object_format == "sha256" else 40
 
 
+def _first_line(lines: Iterator[bytes | None]) -> bytes:
+    first = next(lines, None)
+    if first is not None and first.startswith(b"# service="):
+        next(lines, None)  # the flush after smart HTTP's service line
+        first = next(lines, None)
+    if first is None:
+        raise FetchError("the remote hung up without a word")
+    return first
+
+
 def read_capabilities(read: Read) -> Capabilities:
     """Read the capability advertisement.
 
@@ -108,13 +120,7 @@ def read_capabilities(read: Read) -> Capabilities:
 
     """
     lines = packets(read)
-    first = next(lines, None)
-    if first is not None and first.startswith(b"# service="):
-        next(lines, None)  # the flush after smart HTTP's service line
-        first = next(lines, None)
-    if first is None:
-        raise FetchError("the remote hung up without a word")
-    if first.strip() != b"version 2":
+    if _first_line(lines).strip() != b"version 2":
         raise OldProtocolError("the remote speaks an old protocol version")
     form, commands = "sha1", set()
     for line in lines:
@@ -142,18 +148,59 @@ def ls_refs_request(capabilities: Capabilities, ref: str) -> bytes:
     return _command(b"ls-refs", capabilities, b"ref-prefix " + ref.encode())
 
 
-def read_ref(read: Read, capabilities: Capabilities, ref: str) -> str:
-    """Give the id the ref is at, or an empty string; stops at the flush."""
-    found, wanted = "", ref.encode()
-    for line in packets(read):
+def read_ref(lines: Iterator[bytes | None], capabilities: Capabilities, ref: str) -> str:
+    """Give the id the ref is at, or an empty string; stops at the ref or at the flush.
+
+    Whoever may push makes any number of branches whose names begin like the ref's. Git sorts: its own comes first.
+    """
+    wanted = ref.encode()
+    for line in lines:
         if line is None:
-            return found
-        name, _, rest = line.strip().partition(b" ")
-        if rest.split(b" ")[0] == wanted:
-            found = name.decode("ascii", "replace")
-            if len(found) != capabilities.id_length or not set(found) <= set("0123456789abcdef"):
+            return ""
+        name, full = ref_of(line.rstrip(b"\n"))
+        if full == wanted:
+            if len(name) != capabilities.id_length:
                 raise FetchError(f"the remote names no object id for {ref}")
+            return name
     raise FetchError("the remote's answer is truncated")
+
+
+def ref_of(line: bytes) -> tuple[str, bytes]:
+    """Give the id and the name in a line of a list of refs. What is shorter than these could cost a read a byte.
+
+    Raises:
+        FetchError: the line has no id at its front.
+
+    """
+    name, _, rest = line.partition(b" ")
+    if len(name) not in {40, 64} or not _HEX.issuperset(name):
+        raise FetchError(f"the remote's list of refs names no object id: {printable(line[:100].decode(errors='replace'))!r}")
+    return name.decode("ascii"), rest.partition(b" ")[0]
+
+
+def skip_section(lines: Iterator[bytes | None]) -> None:
+    """Read to the flush, and keep nothing."""
+    for line in lines:
+        if line is None:
+            return
+    raise FetchError("the remote's answer is truncated")
+
+
+def read_advertised(read: Read, ref: str) -> tuple[str, set[bytes]]:
+    """Read what a service says first where there is no version 2: every ref. Give the id of one, or an empty string.
+
+    Also gives what the service can do. Nothing else is kept, however many refs there are.
+    """
+    lines = packets(read)
+    first, _, offered = _first_line(lines).partition(b"\0")
+    found, wanted = "", ref.encode()
+    for line in chain((first,), lines):
+        if line is None:
+            return found, set(offered.split())
+        name, full = ref_of(line.rstrip(b"\n").removeprefix(b"shallow "))
+        if full == wanted:
+            found = name
+    raise FetchError("the remote's list of refs is truncated")
 
 
 def fetch_request(capabilities: Capabilities, want: str, have: str, edge: str = "") -> bytes:

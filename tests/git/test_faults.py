@@ -244,12 +244,19 @@ def test_a_remote_that_leaves_an_object_out_is_found_out_before_anything_is_kept
 REF_LINE = wire.packet(b"a" * 40 + b" refs/heads/main\n")
 
 
+def ref_in(answer: bytes) -> str:
+    return wire.read_ref(wire.packets(wire.Buffer(answer).read), wire.Capabilities(), "refs/heads/main")
+
+
 def test_a_list_of_refs_that_is_cut_short_anywhere_is_a_fetch_error() -> None:
-    whole = REF_LINE + wire.FLUSH
-    assert wire.read_ref(wire.Buffer(whole).read, wire.Capabilities(), "refs/heads/main") == "a" * 40
+    whole = wire.packet(b"b" * 40 + b" refs/heads/ma\n") + REF_LINE + wire.FLUSH
+    assert ref_in(whole) == "a" * 40
+    for cut in range(len(whole) - len(wire.FLUSH)):
+        with pytest.raises(FetchError):
+            ref_in(whole[:cut])
     for cut in range(len(whole)):
         with pytest.raises(FetchError):
-            wire.read_ref(wire.Buffer(whole[:cut]).read, wire.Capabilities(), "refs/heads/main")
+            wire.read_advertised(wire.Buffer(whole[:cut]).read, "refs/heads/main")
 
 
 @pytest.mark.parametrize(
@@ -258,12 +265,21 @@ def test_a_list_of_refs_that_is_cut_short_anywhere_is_a_fetch_error() -> None:
 def test_a_ref_that_names_no_object_id_is_never_believed(line: bytes) -> None:
     answer = wire.packet(line) + wire.FLUSH if line else b"0003" + wire.FLUSH
     with pytest.raises(FetchError):
-        wire.read_ref(wire.Buffer(answer).read, wire.Capabilities(), "refs/heads/main")
+        ref_in(answer)
 
 
 def test_a_ref_of_a_similar_name_is_not_the_wanted_one() -> None:
     answer = wire.packet(b"b" * 40 + b" refs/heads/main2\n") + REF_LINE + wire.FLUSH
-    assert wire.read_ref(wire.Buffer(answer).read, wire.Capabilities(), "refs/heads/main") == "a" * 40
+    assert ref_in(answer) == "a" * 40
+
+
+def test_a_list_of_refs_without_ids_is_refused_at_its_first_line() -> None:
+    """Lines of a byte would make a list under its cap cost ten times as many steps."""
+    for answer in (wire.packet(b"x") * 3 + wire.FLUSH, wire.packet(b"\n") + wire.FLUSH):
+        with pytest.raises(FetchError, match="names no object id"):
+            ref_in(answer)
+        with pytest.raises(FetchError, match="names no object id"):
+            wire.read_advertised(wire.Buffer(answer).read, "refs/heads/main")
 
 
 GOOD_URLS = [

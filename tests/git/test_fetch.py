@@ -206,6 +206,26 @@ def test_only_the_wanted_ref_is_asked_for(repo: ConfigRepo, http: GitHttpServer,
         assert mirror.fetch(None) is not None
 
 
+def test_branches_whose_names_begin_like_the_followed_one_stop_nobody(repo: ConfigRepo, home: Path, source: GitSource) -> None:
+    repo.crowd(65_000)
+    with Mirror(home, source) as mirror:
+        first = mirror.fetch(None)
+        assert first is not None
+        assert mirror.fetch(first.tip) is None
+        tip = repo.publish({"config/checkout/base.yaml": "payment_timeout_s: 3.0\n"})
+        second = mirror.fetch(first.tip)
+        assert second is not None
+        assert second.tip == tip
+
+
+def test_a_poll_reads_no_further_than_the_followed_branch(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:
+    repo.crowd(2000)
+    with Mirror(home, GitSource(http.url(repo.remote_path), limits=Limits(refs_bytes=1000))) as mirror:
+        assert mirror.fetch(None) is not None
+        with pytest.raises(FetchError, match=r"LC102: the list of refs is too long.*refs_bytes"):
+            Mirror(home / "b", GitSource(http.url(repo.remote_path), "main-", limits=Limits(refs_bytes=1000))).fetch(None)
+
+
 def test_credentials_are_sent_and_wrong_ones_are_named(repo: ConfigRepo, tmp_path: Path) -> None:
     with GitHttpServer(repo.path, auth="hub:s3cret") as server:
         url = server.url(repo.remote_path)

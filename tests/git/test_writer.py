@@ -111,6 +111,16 @@ def test_a_push_onto_a_moved_ref_is_a_conflict_and_moves_nothing(
         assert repo.remote_tip() == other
 
 
+def test_a_push_finds_its_branch_among_any_number_of_others(
+    repo: ConfigRepo, source: GitSource, writer_of: Callable[[GitSource], tuple[Mirror, Writer]]
+) -> None:
+    repo.crowd(65_000)
+    mirror, writer = writer_of(source)
+    with mirror:
+        tip = writer.commit({"x": b"1"}, "Advance", mirror.tip(), 1_767_300_000)
+        assert repo.remote_tip() == tip
+
+
 def test_an_empty_commit_keeps_the_tree(repo: ConfigRepo, writer_of: Callable[[GitSource], tuple[Mirror, Writer]]) -> None:
     mirror, writer = writer_of(GitSource(str(repo.remote_path)))
     with mirror:

@@ -55,6 +55,14 @@ class ConfigRepo:
             self.git("config", key, value)
         self.git("remote", "add", "origin", str(self.remote_path))
 
+    def crowd(self, count: int) -> None:
+        """Put that many branches whose names begin like that of the main one into the remote, as `git pack-refs` leaves them."""
+        tip, loose = self.remote_tip(), self.remote_path / "refs" / "heads" / self.main
+        names = [self.main, *(f"{self.main}-{number:06}" for number in range(count))]
+        lines = "".join(f"{tip} refs/heads/{name}\n" for name in names)
+        (self.remote_path / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{lines}")
+        loose.unlink(missing_ok=True)
+
     # -- people and documents -------------------------------------------------------------------------------------------
 
     def person(self, name: str, kind: str = "ed25519", bits: int = 0) -> Key:

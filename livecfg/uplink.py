@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from livecfg.errors import LivecfgError
+from livecfg.git import local
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
 from livecfg.git.statement import HostStatement
@@ -231,15 +232,12 @@ class MirrorLink(Link):
         return Trusted.start(root, self._source.ref)
 
     def _watch(self) -> tuple[Watcher, ...]:
-        """Watch the mirror, and the refs of a remote that is a folder of this host."""
+        """Watch the mirror, and the ref of a remote that is a folder of this host."""
         folders = [self._mirror.watched] + [self._heartbeats.folder] * self._set_up.strict_heartbeat
         mirror = Watcher(folders, self._mirror_changed, held=self._mirror.election.path).start()
         if self._source.scheme != "file":
             return (mirror,)
-        remote = Path(self._source.url.removeprefix("file://"))
-        found = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
-        refs = [f / "refs" / "heads" / Path(self._source.ref).parent for f in found]
-        return mirror, Watcher([*refs, *found], self._remote_changed).start()
+        return mirror, local.watcher(self._source, self._remote_changed).start()
 
     def _mirror_changed(self) -> None:
         """Look at what the fetcher brought. As the fetcher it was this process: every offer would become a question to Git."""

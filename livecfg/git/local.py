@@ -17,6 +17,7 @@ from livecfg.git.faults import over_limit, translating
 from livecfg.git.graph import FOLDER, GITLINK, changed_entries, links_of_commit
 from livecfg.git.store import Store
 from livecfg.git.transport import existing
+from livecfg.git.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,13 +31,24 @@ _OPEN_PACKS_MOST = 16
 """More than these are closed after each look: a remote's packs are not ours to count, but our descriptors are."""
 
 
+def watcher(source: GitSource, wake: Callable[[], object]) -> Watcher:
+    """Watch the followed ref, loose or packed. Of the others, of which there may be any number, no file is looked at."""
+    folder = _repository(source)
+    loose = folder / source.full_ref
+    return Watcher([loose.parent, folder], wake, files=[loose, folder / "packed-refs"])
+
+
+def _repository(source: GitSource) -> Path:
+    path = Path(unquote(urlsplit(source.url).path) if "://" in source.url else source.url)
+    return path / ".git" if (path / ".git").is_dir() else path
+
+
 class LocalRemote:
     """The repository, bare or not, at a `file://` URL or an absolute path."""
 
     def __init__(self, source: GitSource) -> None:
         self._source = source
-        path = Path(unquote(urlsplit(source.url).path) if "://" in source.url else source.url)
-        self._path = path / ".git" if (path / ".git").is_dir() else path
+        self._path = _repository(source)
         self._store: Store | None = None
 
     @contextmanager

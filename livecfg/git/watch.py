@@ -44,13 +44,19 @@ class Watcher:
     """Calls `wake` from its own thread soon after anything changes in `folders` (not below them); a context manager.
 
     It also does when whoever had the file `held` open for writing closes it, or dies. Wakes too often rather than too seldom.
-    Folders may be missing, vanish and come back.
+    Folders may be missing, vanish and come back. Where `files` are named, the look every second is at these alone.
     """
 
     def __init__(
-        self, folders: Iterable[Path], wake: Callable[[], object], poll_s: float = POLL_S, held: Path | None = None
+        self,
+        folders: Iterable[Path],
+        wake: Callable[[], object],
+        poll_s: float = POLL_S,
+        held: Path | None = None,
+        files: Iterable[Path] = (),
     ) -> None:
         self._folders = tuple(folders)
+        self._files = tuple(files)
         self._held_file = held
         self._wake = wake
         self._poll_s = poll_s
@@ -72,7 +78,7 @@ class Watcher:
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
         close_at_fork(self._stop_read, self._stop_write)
         self._arm()
-        self._signature = signature(self._folders)
+        self._signature = self._look()
         self._thread.start()
         return self
 
@@ -107,7 +113,7 @@ class Watcher:
                 return
             if ready:
                 told = self._tell()
-            elif (found := signature(self._folders)) != self._signature:
+            elif (found := self._look()) != self._signature:
                 self._signature = found
                 if not told or _stamps(self._folders) != self._armed:
                     self._call()
@@ -127,9 +133,12 @@ class Watcher:
             self._arm()
         sure = not ended and len(self._watched) == len(self._folders)
         if not sure:
-            self._signature = signature(self._folders)  # before the call: what changes during it wakes again
+            self._signature = self._look()  # before the call: what changes during it wakes again
         self._call()
         return sure
+
+    def _look(self) -> Signature:
+        return tuple(map(_stamp, self._files)) if self._files else signature(self._folders)
 
     def _call(self) -> None:
         try:
@@ -215,6 +224,14 @@ def signature(folders: Iterable[Path]) -> Signature:
         except OSError:
             found.append((str(folder), 0, 0, 0))
     return tuple(sorted(found))
+
+
+def _stamp(file: Path) -> tuple[str, int, int, int]:
+    try:
+        stat = os.stat(file)  # noqa: PTH116 - every second
+    except OSError:
+        return str(file), 0, 0, 0
+    return str(file), stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _stamps(folders: Iterable[Path]) -> list[tuple[int, int]]:

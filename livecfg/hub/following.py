@@ -12,12 +12,11 @@ import random
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livecfg.errors import FetchError, LivecfgError, RefusedError
+from livecfg.git import local
 from livecfg.git.mirror import Mirror
-from livecfg.git.watch import Watcher
 from livecfg.git.writeback import WriteBack
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.offers import make_offer
@@ -29,6 +28,7 @@ from livecfg.trust.verify import Trusted, Walks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from livecfg.git.source import GitSource
     from livecfg.hub.beats import Beats
@@ -76,12 +76,14 @@ class Following:
         self._offered = ""
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._watcher = Watcher(self._watched(), self.look)
+        # A remote that is a folder of this machine; nothing else tells by itself.
+        self._watcher = local.watcher(source, self.look) if source.scheme == "file" else None
         self._thread: threading.Thread | None = None
 
     def start(self, offer: Callable[[str, str, bytes], object], publish: Callable[..., object]) -> None:
         """Begin, on a thread."""
-        self._watcher.start()
+        if self._watcher is not None:
+            self._watcher.start()
         self._thread = threading.Thread(target=self._run, args=(offer, publish), name="livecfg-follow", daemon=True)
         self._thread.start()
 
@@ -104,19 +106,12 @@ class Following:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(5.0)
+        if self._watcher is not None:
             self._watcher.stop()
         if self.beats is not None:
             self.beats.stop()
         self._disk.close()
         self.mirror.close()
-
-    def _watched(self) -> list[Path]:
-        """The refs of a remote that is a folder of this machine; nothing else tells by itself."""
-        if self._source.scheme != "file":
-            return []
-        remote = Path(self._source.url.removeprefix("file://"))
-        folders = [f for f in (remote, remote / ".git") if (f / "refs" / "heads").is_dir()]
-        return [f / "refs" / "heads" / Path(self._source.ref).parent for f in folders] + folders
 
     def _run(self, offer: Callable[[str, str, bytes], object], publish: Callable[..., object]) -> None:
         while not self._stopping.is_set():

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from livecfg import LiveConfig, UnsafeNoVerification
 from livecfg.errors import FetchError, MissingObjectError, WrongKindError
+from livecfg.git import local
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, Limits
 from livecfg.git.treewatch import TreeWatcher
@@ -133,6 +134,31 @@ def test_a_callback_that_raises_does_not_end_the_watching(tmp_path: Path) -> Non
         for name in ("a", "b"):
             (tmp_path / name).write_text("1")
             assert calls.acquire(timeout=5)
+
+
+def test_of_a_remote_on_this_host_the_followed_branch_alone_is_looked_at(
+    repo: ConfigRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livecfg.git.watch._is_remote", lambda _: True)  # no events: what the look finds, and nothing else
+    tip = repo.remote_tip()
+    woken = threading.Event()
+    with local.watcher(GitSource(f"file://{repo.remote_path}"), woken.set):
+        repo.git("update-ref", "refs/heads/other", tip, at=repo.remote_path)
+        assert not woken.wait(2)
+        for command in (["pack-refs", "--all"], ["update-ref", "refs/heads/main", repo.commit({"x": "1"})]):
+            repo.git("push", "-q", "origin", "HEAD:refs/heads/ahead")
+            repo.git(*command, at=repo.remote_path)
+            assert woken.wait(5)
+            woken.clear()
+
+
+def test_a_remote_whose_path_holds_a_blank_is_watched(repo: ConfigRepo, tmp_path: Path) -> None:
+    (tmp_path / "of us").mkdir()
+    moved = repo.remote_path.rename(tmp_path / "of us" / "remote.git")
+    woken = threading.Event()
+    with local.watcher(GitSource(f"file://{tmp_path}/of%20us/remote.git"), woken.set):
+        (moved / "refs" / "heads" / "main").write_text("0" * 40)
+        assert woken.wait(5)
 
 
 def test_a_signature_names_what_stat_can_see(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livecfg.errors import LivecfgError
+from livecfg.git.faults import raise_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,13 +118,18 @@ def _cache(variables: Mapping[str, str]) -> Path:
 
 
 def instance_name(home: Path) -> str:
-    """Give the id of this host's instance: `<hostname>-<8 hex>`, made once and kept in `LIVECFG_HOME/instance`."""
+    """Give the id of this host's instance: `<hostname>-<8 hex>`, made once and kept in `LIVECFG_HOME/instance`.
+
+    Raises:
+        ShortageError: no file can be opened just now. Another name would be another instance, with other arms of its rollouts.
+
+    """
     path = home / "instance"
     try:
         if kept := path.read_text().strip():
             return kept
-    except OSError:
-        pass  # not made yet, or not readable: made below
+    except OSError as error:  # not made yet, or not readable: made below
+        raise_shortage("reading the name of this instance", error)
     import socket  # noqa: PLC0415 - once in the life of a host
 
     host = "".join(c if c.isalnum() or c in "-." else "-" for c in socket.gethostname().lower()).strip("-.") or "host"
@@ -138,6 +144,7 @@ def instance_name(home: Path) -> str:
             name = path.read_text().strip() or name
         finally:
             temporary.unlink()
-    except OSError:
+    except OSError as error:
+        raise_shortage("keeping the name of this instance", error)
         return name  # a read-only home: the name lives as long as the process
     return name

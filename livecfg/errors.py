@@ -3,6 +3,7 @@
 ```
 LivecfgError                  something is wrong with the set-up: file, argument, environment
 ├── FetchError                later: the remote, the hub or the disk did not give what was asked
+│   ├── ShortageError         this process may open no file just now: nothing was learned of what was asked
 │   ├── MissingObjectError    an object is not in the mirror yet
 │   └── CorruptObjectError    the mirror's bytes are not what their id says: re-clone
 ├── RefusedError              never this revision: it broke a rule; `refusals` say which
@@ -23,6 +24,10 @@ class LivecfgError(Exception):
 
 class FetchError(LivecfgError):
     """The remote, the hub or the disk did not give what was asked; trying later may help."""
+
+
+class ShortageError(FetchError):
+    """This process or its host has no file descriptor or memory left. It says nothing about what was to be read."""
 
 
 class MissingObjectError(FetchError):

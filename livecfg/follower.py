@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from livecfg.errors import FetchError, LivecfgError, RefusedError
+from livecfg.errors import FetchError, LivecfgError, RefusedError, ShortageError
 from livecfg.forking import is_uwsgi_master
 from livecfg.refusal import MOST_FAULTS, Code, Refusal, printable
 from livecfg.secrets import holds_secret
@@ -279,6 +279,9 @@ class Follower(Generic[M]):
                 if reconciler.resume():
                     with self._attempted:
                         self._attempted.notify_all()
+            except ShortageError:
+                self._reconciler = None  # rollback attack: nothing is taken before what was applied last is known
+                raise
             except RefusedError as error:  # the model changed with a release: the tip may fit
                 log.warning("the remembered revision is refused: %s", error)
         else:
@@ -364,9 +367,7 @@ class Follower(Generic[M]):
                 began = time.monotonic() - self._delay_s(jitter) * _random.random()
             streamed = streams
             left = began + self._delay_s(jitter) - time.monotonic()  # anew: a stream that ends brings the next poll forward
-            if left <= 0:
-                return
-            if self._wake.wait(min(left, _LOOK_EVERY_S)):
+            if left <= 0 or self._wake.wait(min(left, _LOOK_EVERY_S)):
                 return
             if self._reconciler is not None and self._reconciler.is_due(self._timing.clock()):
                 return

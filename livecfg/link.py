@@ -43,7 +43,7 @@ class Link(ABC):
         """Open what must be opened in this process and give the reconciler; called again after a failure."""
 
     def elect(self) -> bool:
-        """Try to become the host's fetcher; cheap, called every second by followers."""
+        """Try to become the host's fetcher; cheap, called every second by followers; never raises."""
         return True
 
     def is_damaged(self) -> bool:

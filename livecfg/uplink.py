@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from livecfg.errors import LivecfgError
+from livecfg.errors import FetchError, LivecfgError
 from livecfg.git import local
 from livecfg.git.mirror import Mirror
 from livecfg.git.source import GitSource, UnsafeNoVerification
@@ -250,10 +250,17 @@ class MirrorLink(Link):
             self._wake()
 
     def elect(self) -> bool:
-        """Try to become the fetcher; connect to the hub when that works out."""
-        won = self._mirror.elect()
+        """Try to become the fetcher; connect to the hub when that works out. Never raises: the next round tries again."""
+        try:
+            won = self._mirror.elect()
+        except FetchError as error:  # no file can be opened just now: the round meets that as well, and says so
+            log.debug("no election: %s", error)
+            return False
         if won and self._hub is None and self._set_up.hub:
-            self._connect_hub(read_trusted_root(self._set_up.trusted_root))
+            try:
+                self._connect_hub(read_trusted_root(self._set_up.trusted_root))
+            except LivecfgError as error:
+                log.warning("no stream from the hub, Git is asked alone: %s", error)
         return won
 
     def is_damaged(self) -> bool:

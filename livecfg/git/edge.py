@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from livecfg.git.faults import raise_shortage
 from livecfg.git.files import write_file
 
 if TYPE_CHECKING:
@@ -25,10 +26,16 @@ class Edge:
         self._written = ""
 
     def read(self) -> None:
-        """Take up what an earlier process kept."""
+        """Take up what an earlier process kept.
+
+        Raises:
+            ShortageError: it cannot be read just now. Without it the mirror would claim history that it lacks.
+
+        """
         try:
             text = self._file.read_bytes()[:65].decode("ascii", "replace").strip()
-        except OSError:
+        except OSError as error:
+            raise_shortage("reading where the mirror begins", error)
             text = ""
         self.commit = self._written = text if len(text) in {40, 64} and _HEX.issuperset(text) else ""
 

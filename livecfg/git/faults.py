@@ -13,7 +13,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from livecfg.errors import FetchError
+from livecfg.errors import FetchError, ShortageError
 from livecfg.refusal import Code, printable
 
 if TYPE_CHECKING:
@@ -27,8 +27,11 @@ DISK = {
     errno.EPERM: "permission denied",
     errno.EMFILE: "this process has too many open files",
     errno.ENFILE: "this host has too many open files",
+    errno.ENOMEM: "this host has no memory left",
 }
 
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _BUILT_IN: tuple[type[BaseException], ...] = (
     OSError,
@@ -115,16 +118,18 @@ def translating(doing: str) -> Iterator[None]:
     except FetchError:
         raise
     except Exception as error:
+        raise_shortage(doing, error)
         if isinstance(error, foreign()):
             raise FetchError(f"{doing}: {explain(error)}") from error
         raise
 
 
+def raise_shortage(doing: str, error: Exception) -> None:
+    """Where an error only says that no file can be opened just now, raise that: what was to be read may well be there."""
+    if isinstance(error, OSError) and error.errno in _SHORTAGES:
+        raise ShortageError(f"{doing}: {explain(error)}") from error
+
+
 def over_limit(what: str, limit: float, name: str) -> FetchError:
     """The error for a cap of `Limits` that was exceeded."""
     return FetchError(f"{Code.LIMIT_EXCEEDED}: {what}; the limit is {limit:g} (Limits.{name})")
-
-
-def disk_is_unwritable(error: OSError) -> bool:
-    """Tell whether writing failed for a reason of the machine: full, read-only or forbidden."""
-    return error.errno in DISK

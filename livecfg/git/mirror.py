@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
+from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError, ShortageError
 from livecfg.git import maintain, packing
 from livecfg.git.complaints import DAMAGED, SUSPECT, Complaints
 from livecfg.git.edge import Edge
@@ -145,21 +145,35 @@ class Mirror:
         return self.election.held or bool(self._unwritable and self._pid == os.getpid())
 
     def elect(self) -> bool:
-        """Try to become the fetcher; cheap, and True when this process is it."""
+        """Try to become the fetcher; cheap, and True when this process is it.
+
+        Raises:
+            ShortageError: no file can be opened just now; a later try may succeed.
+
+        """
         if self.is_fetcher:
             return True
         try:
             won = self.election.elect()
+        except ShortageError:
+            raise  # it passes: no reason to work from memory until the end
         except FetchError as error:
             self._unwritable = str(error)
             log.warning("no election possible, fetching for this process alone: %s", error)
             return True
         if won:
-            self._edge.read()
+            self._read_edge()
             removed = sweep(self.folder)
             if removed:
                 log.info("removed %d leftovers of an interrupted fetch", removed)
         return won
+
+    def _read_edge(self) -> None:
+        try:
+            self._edge.read()
+        except ShortageError:
+            self.election.resign()  # the holder reads it once, when it wins
+            raise
 
     # -- fetching ---------------------------------------------------------------------------------------------------------
 
@@ -350,12 +364,19 @@ class Mirror:
         """Re-clone when a process of this host has met a corrupt object, or missed one that the tip reaches."""
         if self._unwritable:
             return  # nothing on disk is used, and the folder may not even be looked into
-        if self._complaints.take(SUSPECT) and packing.is_incomplete(self.objects, self.tip()):
+        if self._complaints.take(SUSPECT) and self._is_incomplete():
             self._complaints.leave(DAMAGED)
         if self._complaints.has(DAMAGED):
             what = "began at a checkpoint, older history was needed" if self._edge.commit else "was damaged"
             self.rebuild()
             self._complaints.tell(f"the mirror {what}, and was fetched anew")
+
+    def _is_incomplete(self) -> bool:
+        try:
+            return packing.is_incomplete(self.objects, self.tip())
+        except ShortageError:
+            self._complaints.leave(SUSPECT)  # to be looked into once files can be opened again
+            raise
 
     def rebuild(self) -> None:
         """Fetch everything anew beside the mirror, keep what is readable of the old one, and swap the directories.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dulwich.pack import create_delta
 
-from livecfg.errors import FetchError, LivecfgError
+from livecfg.errors import FetchError, LivecfgError, ShortageError
 from livecfg.git.faults import over_limit
 from livecfg.git.graph import FOLDER, GITLINK, bottom_up, changed_entries, entries_of_tree, links, links_of_commit, new_commits
 from livecfg.git.pack import Entry, write_pack
@@ -93,6 +93,8 @@ def is_incomplete(objects: Objects, tip: str) -> bool:
         seen.add(name)
         try:
             content = objects.read(name, kind)
+        except ShortageError:
+            raise
         except FetchError:
             return True
         if kind == "commit":
@@ -112,6 +114,8 @@ def salvage(old: Store, new: Store) -> int:
         try:
             if name not in new:
                 found[name] = old.read(name)
+        except ShortageError:
+            raise  # the old store is removed afterwards
         except LivecfgError:
             continue  # that is the damage
     kept: dict[str, Content] = {}

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from livecfg.errors import LivecfgError
-from livecfg.git.faults import translating
+from livecfg.git.faults import raise_shortage, translating
 from livecfg.git.files import write_file
 from livecfg.git.lock import exclusive
 
@@ -58,7 +58,12 @@ class States:
         self._folder = folder
 
     def load(self, name: str) -> bytes | None:
-        """Give what was saved; None when there is nothing or it cannot be trusted, which is logged."""
+        """Give what was saved; None when there is nothing or it cannot be trusted, which is logged.
+
+        Raises:
+            ShortageError: it cannot be read just now. Rollback attack: to go on without would forget what was applied.
+
+        """
         path = self._path(name)
         try:
             why = owned(path, self._folder, self._folder.parent)
@@ -66,6 +71,7 @@ class States:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
+            raise_shortage(f"reading state {name}", error)
             log.warning("state %s is not usable (%s); verifying from the anchor", name, type(error).__name__)
             return None
         if why:
@@ -97,7 +103,8 @@ class States:
     def _kept(self, path: Path) -> tuple[int, bytes]:
         try:
             return _parse(path.read_bytes()) if not owned(path) else (-1, b"")
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            raise_shortage(f"reading {path.name}", error)  # what is kept may be further along
             return -1, b""
 
     def _path(self, name: str) -> Path:

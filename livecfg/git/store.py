@@ -15,13 +15,14 @@ import threading
 import time
 import zlib
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from dulwich.pack import write_pack_index_v2
 
 from livecfg.errors import CorruptObjectError, FetchError, MissingObjectError
 from livecfg.git.diskpack import DamagedPackError, DiskPack
-from livecfg.git.faults import explain, translating
+from livecfg.git.faults import explain, raise_shortage, translating
 from livecfg.git.files import fsync_folder, read_first, write_file, write_new
 from livecfg.git.graph import bottom_up
 from livecfg.git.pack import KINDS, Entry, deflate, object_id, write_pack
@@ -41,6 +42,8 @@ LOOSE_MOST = 64
 
 _GONE_MOST, _GONE_S = 16, 60.0
 _REF_BYTES = 4096
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What says that there is no such file. No other error does, above all not that no file can be opened just now."""
 _TICK_NS = 1_000_000_000
 _HEX = frozenset("0123456789abcdef")
 
@@ -104,6 +107,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            raise_shortage(f"reading object {name}", error)  # not the object's fault: the mirror would be fetched anew
             raise CorruptObjectError(name, error.strerror or type(error).__name__) from error
         stream = zlib.decompressobj()
         try:
@@ -127,6 +131,7 @@ class Store:
         except FetchError:
             raise
         except OSError as error:
+            raise_shortage(f"reading object {name}", error)
             raise FetchError(f"reading object {name}: {explain(error)}") from error
         except Exception as error:
             raise CorruptObjectError(name, f"its pack cannot be read: {explain(error)}") from error
@@ -155,8 +160,7 @@ class Store:
             changed_ns = _changed_ns(folder)
             if changed_ns == self._listed_ns:
                 return []
-            # Another pack may come within the same tick of the clock: only a change that is over is remembered.
-            self._listed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
+            self._listed_ns = -1
             try:
                 there = {folder / name for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208 - on every miss
             except (FileNotFoundError, NotADirectoryError, PermissionError):  # the last: the mirror of another user
@@ -171,6 +175,8 @@ class Store:
                     continue  # replaced between the listing and now
                 self._packs[path] = pack
                 opened.append(pack)
+            # Another pack may come within the same tick of the clock: only a change that is over is remembered.
+            self._listed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
             return opened
 
     def _from_others(self, name: str) -> Content:
@@ -186,7 +192,7 @@ class Store:
         if self._others is None:
             listed: list[Path] = []
             if self._follow_alternates:
-                with suppress(OSError):
+                with suppress(*_NOT_THERE):
                     lines = (self.path / "objects" / "info" / "alternates").read_text().splitlines()
                     listed = [(self.path / "objects" / line).resolve() for line in lines if line and not line.startswith("#")]
             self._others = [Store(path.parent, self._object_bytes) for path in listed if path.name == "objects"]
@@ -203,18 +209,21 @@ class Store:
 
     def loose_names(self) -> Iterator[str]:
         """Every loose object's name."""
-        for folder in sorted((self.path / "objects").glob("[0-9a-f][0-9a-f]")):
-            yield from (folder.name + file.name for file in sorted(folder.iterdir()) if _HEX.issuperset(file.name))
+        for folder in _names_in(self.path / "objects"):
+            if len(folder) == 2 and _HEX.issuperset(folder):
+                yield from (folder + name for name in _names_in(self.path / "objects" / folder) if _HEX.issuperset(name))
 
     def all_names(self) -> Iterator[str]:
         """The name of every object that can be found; unreadable packs are passed over."""
         seen = set(self.loose_names())
         yield from seen
-        for index in sorted((self.path / "objects" / "pack").glob("pack-*.idx")):
+        folder = self.path / "objects" / "pack"
+        for index in (folder / name for name in _names_in(folder) if name.endswith(".idx")):
             id_bytes = 32 if len(index.stem) > 60 else 20
             try:
                 pack = DiskPack(index, id_bytes, self._object_bytes)
             except (OSError, DamagedPackError) as error:
+                raise_shortage(f"reading {index.name}", error)
                 log.warning("%s is passed over: %s", index.name, explain(error))
                 continue
             try:
@@ -232,24 +241,44 @@ class Store:
         return sorted((self.path / "objects" / "pack").glob("pack-*.pack"))
 
     def tip(self) -> str:
-        """The commit the mirror's ref names, or an empty string; a damaged ref counts as none."""
-        return self.ref(TIP)
+        """The commit the mirror's ref names, or an empty string; a damaged ref counts as none, as that of another user does.
+
+        Raises:
+            FetchError: it cannot be read just now.
+
+        """
+        with translating("reading the mirror's tip"), suppress(PermissionError):
+            return self._ref(TIP)
+        return ""
 
     def ref(self, full_ref: str) -> str:
-        """The commit a ref names, loose before packed as in git; an empty string when there is none."""
+        """The commit a ref names, loose before packed as in git; an empty string when there is none.
+
+        Raises:
+            FetchError: it cannot be read, which says nothing about whether it is there.
+
+        """
+        with translating(f"reading {full_ref}"):
+            return self._ref(full_ref)
+
+    def _ref(self, full_ref: str) -> str:
         try:
             # Bytes, not text: opening a file in a codec imports it, and a child forked meanwhile would wait for that import.
-            text = read_first(f"{self.path}/{full_ref}", _REF_BYTES).decode("ascii", "replace").strip()
-        except OSError:
-            text = self._packed_ref(full_ref)
-        return text if _is_id(text) else ""
+            found = read_first(f"{self.path}/{full_ref}", _REF_BYTES).strip()
+        except _NOT_THERE:
+            found = self._packed_ref(full_ref.encode())
+        name = found.decode("ascii", "replace")
+        return name if _is_id(name) else ""
 
-    def _packed_ref(self, full_ref: str) -> str:
+    def _packed_ref(self, full_ref: bytes) -> bytes:
+        wanted = b" " + full_ref + b"\n"
         try:
-            lines = (self.path / "packed-refs").read_bytes().decode("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        return next((line.partition(" ")[0] for line in lines if line.partition(" ")[2] == full_ref), "")
+            with open(self.path / "packed-refs", "rb") as lines:  # noqa: PTH123 - at each look at a remote
+                # One line at a time: whoever may push makes any number of refs.
+                every = iter(partial(lines.readline, _REF_BYTES), b"")
+                return next((line[: -len(wanted)] for line in every if line.endswith(wanted)), b"")
+        except _NOT_THERE:
+            return b""
 
     @property
     def open_packs(self) -> int:
@@ -331,6 +360,13 @@ class Store:
         """Move the ref; objects must be on disk by now."""
         # Not beside the ref: git takes every file below refs/ for a ref.
         write_file(self.path / TIP, f"{name}\n".encode(), beside=f"../../incoming-{secrets.token_hex(6)}")
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What a folder holds, in order; unlike with `glob`, one that cannot be opened is no empty one."""
+    with translating(f"listing {folder.name}"), suppress(*_NOT_THERE):
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names are what is wanted
+    return []
 
 
 def _changed_ns(folder: Path) -> int:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
-import resource
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +17,9 @@ from livecfg.git.treewatch import TreeWatcher
 from livecfg.git.watch import Watcher, signature
 from livecfg.git.worktree import WorkingTree
 from tests.e2e.support import eventually
+from tests.simulator.descriptors import no_descriptor_left
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.simulator import ConfigRepo
 
 
@@ -218,22 +215,6 @@ class Numbered(BaseModel, frozen=True):
     number: int
 
 
-@contextmanager
-def no_more_event_queues() -> Iterator[None]:
-    """Have the kernel give no more descriptors: it says the same (EMFILE) where a user has no event queue left.
-
-    There are 128 by default, and every container on a host that runs as the same user takes from these.
-    """
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
 def test_a_working_tree_is_followed_where_the_kernel_gives_no_more_event_queues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +223,7 @@ def test_a_working_tree_is_followed_where_the_kernel_gives_no_more_event_queues(
     start = TreeWatcher.start
 
     def start_without(watcher: TreeWatcher) -> TreeWatcher:
-        with no_more_event_queues():
+        with no_descriptor_left():
             return start(watcher)
 
     monkeypatch.setattr(TreeWatcher, "start", start_without)
@@ -256,7 +237,7 @@ def test_a_working_tree_is_followed_where_the_kernel_gives_no_more_event_queues(
 
 def test_a_mirror_is_followed_where_the_kernel_gives_no_more_event_queues(tmp_path: Path) -> None:
     woken = threading.Event()
-    with no_more_event_queues():
+    with no_descriptor_left():  # the kernel says the same where a user has no event queue left: there are 128 by default
         made = Watcher([tmp_path], woken.set, poll_s=0.05)
     with made as watcher:
         assert not watcher.has_events

@@ -1,12 +1,13 @@
-"""Servers that speak only protocol version 0 or 1, through dulwich's client over our own guarded connections.
+"""Servers that speak only protocol version 0 or 1: what they tell first is every ref, of which the followed one is kept.
 
-Slower by a round trip and without a cap on the list of refs but the time limit; pack caps hold all the same.
+Packs come through dulwich's client over our own guarded connections. It reads the list of refs once more and keeps it, under no
+cap but the time limit; pack caps hold all the same.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from dulwich.client import GitClient, TraditionalGitClient, Urllib3HttpGitClient
@@ -15,6 +16,7 @@ from dulwich.objects import ObjectID
 from dulwich.protocol import Protocol as DulwichProtocol
 
 from livecfg.errors import FetchError
+from livecfg.git import wire
 from livecfg.git.faults import over_limit
 from livecfg.git.http import HttpRemote
 from livecfg.git.pack import check_header
@@ -22,8 +24,11 @@ from livecfg.git.transport import Deadline, Session, existing, open_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from livecfg.git.source import GitSource
+
+    FirstWords = Callable[[Deadline], AbstractContextManager[wire.Read]]
 
 
 class OldRemote:
@@ -31,21 +36,35 @@ class OldRemote:
 
     def __init__(self, source: GitSource) -> None:
         self._source = source
-        self._http = HttpRemote(source) if source.scheme in {"http", "https"} else None
+        self._http = HttpRemote(source, version="") if source.scheme in {"http", "https"} else None
 
     @contextmanager
     def session(self, deadline: Deadline) -> Iterator[Session]:
         """Make a dulwich client whose connections end with the deadline."""
         with deadline.explaining(f"talking to {self._source.url}"):
             if self._http is None:
-                yield _OldSession(self._source, _StreamClient(self._source, deadline), deadline)
+                yield _OldSession(self._source, _StreamClient(self._source, deadline), deadline, self._first_words)
                 return
             deadline.at_end(self._http.cut)
             self._http.pool.headers = self._http.authorization()
             client = Urllib3HttpGitClient(
                 self._source.url, pool_manager=self._http.pool, timeout=deadline.limits.idle_s, thin_packs=True, quiet=True
             )
-            yield _OldSession(self._source, client, deadline)
+            yield _OldSession(self._source, client, deadline, self._first_words)
+
+    @contextmanager
+    def _first_words(self, deadline: Deadline) -> Iterator[wire.Read]:
+        """Give what the server says first, to be read."""
+        if self._http is not None:
+            with self._http.advertisement("git-upload-pack", deadline) as answer:
+                yield answer.read
+                answer.drain()
+            return
+        pipe = open_pipe(self._source, deadline, "git-upload-pack")
+        try:
+            yield pipe.read
+        finally:
+            pipe.close()
 
     def close(self) -> None:
         """Drop kept connections."""
@@ -72,14 +91,15 @@ class _StreamClient(TraditionalGitClient):
 
 
 class _OldSession:
-    def __init__(self, source: GitSource, client: GitClient, deadline: Deadline) -> None:
-        self._source, self._client, self._deadline = source, client, deadline
+    def __init__(self, source: GitSource, client: GitClient, deadline: Deadline, first_words: FirstWords) -> None:
+        self._source, self._client, self._deadline, self._first_words = source, client, deadline, first_words
         self._path = unquote(urlsplit(source.url).path).encode()
 
     def tip(self) -> str:
-        wanted = self._source.full_ref.encode()
-        refs: Any = self._client.get_refs(self._path, ref_prefix=[wanted]).refs
-        return existing((refs.get(wanted) or b"").decode(), self._source)
+        with self._first_words(self._deadline) as read:
+            counted = wire.counted(read, self._deadline.limits.refs_bytes, "the list of refs is too long", "refs_bytes")
+            found, _ = wire.read_advertised(counted, self._source.full_ref)
+        return existing(found, self._source)
 
     def pack(self, want: str, have: str, edge: str = "") -> bytes:
         if edge == want:

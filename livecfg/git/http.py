@@ -59,8 +59,9 @@ at_fork(_let_go)
 class HttpRemote:
     """One remote over http or https; keeps its connection and what it learned between sessions."""
 
-    def __init__(self, source: GitSource) -> None:
+    def __init__(self, source: GitSource, version: str = wire.VERSION) -> None:
         self._source = source
+        self._version = version
         self._base = source.url.rstrip("/")
         self._guards: list[socket.socket] = []
         self.pool = self._make_pool()
@@ -145,8 +146,8 @@ class HttpRemote:
     @contextmanager
     def _ask(self, method: str, path: str, body: bytes | None, expected: str, deadline: Deadline) -> Iterator[Answer]:
         headers = {"User-Agent": "git/2.40 livecfg", "Accept": expected} | self.authorization()
-        if "upload-pack" in path:
-            headers["Git-Protocol"] = "version=2"
+        if "upload-pack" in path and self._version:
+            headers["Git-Protocol"] = self._version
         if body is not None:
             headers["Content-Type"] = expected.replace("-result", "-request")
         timeout = urllib3.Timeout(connect=deadline.idle_s, read=deadline.idle_s)

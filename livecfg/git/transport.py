@@ -144,7 +144,7 @@ class StreamRemote:
     def session(self, deadline: Deadline) -> Iterator[Session]:
         """Connect, say hello, and hang up at the end."""
         with deadline.explaining(f"connecting to {self._source.url}"):
-            pipe = open_pipe(self._source, deadline, "git-upload-pack")
+            pipe = open_pipe(self._source, deadline, "git-upload-pack", wire.VERSION)
         try:
             with deadline.explaining(f"talking to {self._source.url}"):
                 capabilities = wire.read_capabilities(wire.counted(pipe.read, _HANDSHAKE_BYTES, "the greeting is too long", "-"))
@@ -201,23 +201,26 @@ def existing(tip: str, source: GitSource) -> str:
     return tip
 
 
-def open_pipe(source: GitSource, deadline: Deadline, service: str) -> Pipe:
-    """Connect to a service of a git://, ssh or local repository; `service` is git-upload-pack or git-receive-pack."""
+def open_pipe(source: GitSource, deadline: Deadline, service: str, version: str = "") -> Pipe:
+    """Connect to a service of a git://, ssh or local repository; `service` is git-upload-pack or git-receive-pack.
+
+    `version` is for fetching alone: pushing has no version 2.
+    """
     if source.scheme == "git":
-        return Tcp(source, deadline, service)
+        return Tcp(source, deadline, service, version)
     if source.scheme == "file":
         # Through git, not by hand: its hooks, its locks and its refusal to move a checked-out branch belong to the owner.
         path = unquote(urlsplit(source.url).path) if "://" in source.url else source.url
-        return Program(["git", service.removeprefix("git-"), path], deadline)
+        return Program(["git", service.removeprefix("git-"), path], deadline, version)
     target, port, path = _ssh_address(source.url)
     words = [*source.ssh_command, "-o", "SendEnv=GIT_PROTOCOL", *(["-p", str(port)] if port else []), target]
-    return Program([*words, f"{service} {shlex.quote(path)}"], deadline)
+    return Program([*words, f"{service} {shlex.quote(path)}"], deadline, version)
 
 
 class Tcp:
     """git://: a greeting on a plain socket."""
 
-    def __init__(self, source: GitSource, deadline: Deadline, service: str) -> None:
+    def __init__(self, source: GitSource, deadline: Deadline, service: str, version: str) -> None:
         parts = urlsplit(source.url)
         host, port = parts.hostname or "", parts.port or 9418
         self._deadline = deadline
@@ -226,8 +229,8 @@ class Tcp:
         deadline.at_end(lambda: self._socket.shutdown(socket.SHUT_RDWR))
         self._file = self._socket.makefile("rb", buffering=65536)
         where = f"{host}:{parts.port}" if parts.port else host
-        version = "\0version=2\0" if service == "git-upload-pack" else ""  # pushing has no version 2
-        hello = f"{service} {unquote(parts.path)}\0host={where}\0{version}"
+        wish = f"\0{version}\0" if version else ""
+        hello = f"{service} {unquote(parts.path)}\0host={where}\0{wish}"
         self._socket.sendall(wire.packet(hello.encode()))
 
     def read(self, size: int) -> bytes:
@@ -253,14 +256,14 @@ _COMPLAINT_BYTES = 4096
 class Program:
     """A program that speaks Git on its standard streams: ssh, or git itself.
 
-    GIT_PROTOCOL asks for version 2 when fetching; ssh servers that drop it answer in version 0.
+    GIT_PROTOCOL asks for a version; ssh servers that drop it answer in version 0.
     """
 
-    def __init__(self, command: list[str], deadline: Deadline) -> None:
+    def __init__(self, command: list[str], deadline: Deadline, version: str = "") -> None:
         self._name = command[0]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close; a pipe nobody reads could stall ssh
         self._process = subprocess.Popen(  # noqa: S603 - a list of words, no shell; the host cannot be an option
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, env=_environment(command)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, env=_environment(version)
         )
         self._out, self._in = cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stdin)
         deadline.at_end(self._process.kill)
@@ -299,10 +302,9 @@ class Program:
             self._process.wait()
 
 
-def _environment(command: list[str]) -> dict[str, str]:
+def _environment(version: str) -> dict[str, str]:
     # ssh needs HOME, PATH and the agent's socket as they are.
-    asked = {} if "receive-pack" in " ".join(command) else {"GIT_PROTOCOL": "version=2"}
-    return {**os.environ, **asked}
+    return {**os.environ, **({"GIT_PROTOCOL": version} if version else {})}
 
 
 def _ssh_address(url: str) -> tuple[str, int | None, str]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Read = Callable[[int], bytes]
 
 FLUSH, DELIMITER, RESPONSE_END = b"0000", b"0001", b"0002"
+VERSION = "version=2"
+"""How the wish for version 2 is told; without it every server speaks version 0."""
 AGENT = b"agent=livecfg\n"
 _PROGRESS_BYTES = 1 << 20
 _HEX = frozenset(b"0123456789abcdef")

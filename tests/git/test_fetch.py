@@ -145,6 +145,17 @@ def test_a_server_of_an_old_protocol_version_is_spoken_to_all_the_same(repo: Con
         fsck(mirror.folder / "mirror.git")
 
 
+def test_what_an_old_server_tells_of_other_branches_is_counted(repo: ConfigRepo, home: Path) -> None:
+    repo.crowd(5000)
+    with GitHttpServer(repo.path, old_protocol=True) as server:
+        url = server.url(repo.remote_path)
+        with Mirror(home / "a", GitSource(url)) as mirror:
+            assert mirror.fetch(None) is not None
+        small = GitSource(url, limits=Limits(refs_bytes=5000))
+        with Mirror(home / "b", small) as mirror, pytest.raises(FetchError, match=r"LC102.*refs_bytes"):
+            mirror.fetch(None)
+
+
 def test_a_poll_that_finds_nothing_is_one_request(repo: ConfigRepo, http: GitHttpServer, home: Path) -> None:
     with Mirror(home, GitSource(http.url(repo.remote_path))) as mirror:
         first = mirror.fetch(None)

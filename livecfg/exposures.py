@@ -1,8 +1,9 @@
 """Exposures: which unit was shown which arm, and what came of it: counts for reports, events for the application's sinks.
 
 A unit counts once per assignment and arm while it is remembered, and is told to sinks once per revision as well. Counts are
-kept per group of units: `flags.statistics` says why. They only grow, from zero in every process, so that reports may be lost,
-repeated or reordered; no report holds a unit. An outcome counts for the arm that its unit was shown in this process.
+kept per group of units: `flags.statistics` says why. They only grow, from zero in every process and every life of a row, so that
+reports may be lost, repeated or reordered; no report holds a unit. An outcome counts for the arm that its unit was shown in this
+process.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.flags.statistics import GROUPS, Sums
@@ -28,7 +29,8 @@ UNITS_KEPT = 50_000
 """About 15 MB. A unit that was forgotten and comes back counts again; the intervals of `exp show` allow for it."""
 _UNIT_CHARS = 64
 _EVENTS_KEPT = 10_000
-_ROWS_KEPT = 300
+_ROWS_KEPT = 1000
+"""Some 2 MB; 8 when all their numbers are large."""
 
 
 class Exposure(NamedTuple):
@@ -61,6 +63,19 @@ class _Seen:
         """The metrics that it has an event of."""
 
 
+class _Row(Sums):
+    """The counts of one arm, or of one metric in it; of outcomes that met no arm only the first number of `units`."""
+
+    __slots__ = ("life", "used")
+
+    def __init__(self, life: int) -> None:
+        super().__init__()
+        self.life = life
+        """How many rows were forgotten before it began; so another number when it begins again, at zero."""
+        self.used = 0
+        """The number of the event that changed it last."""
+
+
 class Exposures:
     """Counts by (assignment, arm, metric), bounded in units, rows and events. Never raises into the application."""
 
@@ -73,8 +88,8 @@ class Exposures:
         """Begin at zero: in a forked child, whose parent goes on counting what was counted so far."""
         self._lock = threading.Lock()  # another thread of the parent may have held the old one
         self._units: OrderedDict[tuple[Key, str | bytes], _Seen] = OrderedDict()
-        self._rows: OrderedDict[tuple[Key, str, str], Sums] = OrderedDict()
-        self._missed: Counter[tuple[Key, str]] = Counter()
+        self._rows: dict[tuple[Key, str, str], _Row] = {}
+        self._uses = self._reported = self._forgotten = self._unreported = 0
         self._events: deque[Exposure] = deque()
         self._lost = 0
 
@@ -122,7 +137,7 @@ class Exposures:
             with self._lock:
                 seen = self._units.get((key, known_as))
                 if seen is None:
-                    self._missed[key, metric] += 1
+                    self._row(key, "", metric).units[0] += 1
                     return
                 sums = self._row(key, seen.arm, metric)
                 sums.add(seen.group, value)
@@ -132,29 +147,47 @@ class Exposures:
         except Exception as error:  # noqa: BLE001 - as above
             log.debug("dropped an outcome: %s", type(error).__name__)
 
-    def _row(self, key: Key, arm: str, metric: str) -> Sums:
+    def _row(self, key: Key, arm: str, metric: str) -> _Row:
         row = self._rows.get((key, arm, metric))
         if row is None:
-            row = self._rows[key, arm, metric] = Sums()
-            if len(self._rows) > _ROWS_KEPT:  # of experiments that ended long ago: whoever gathers reports has their counts
-                self._rows.popitem(last=False)
+            if len(self._rows) >= _ROWS_KEPT:
+                self._forget_one()
+            row = self._rows[key, arm, metric] = _Row(self._forgotten)
+        self._uses += 1
+        row.used = self._uses
         return row
 
+    def _forget_one(self) -> None:
+        """Forget the row that was unchanged for longest, such as of an experiment or a phase that ended: reports had it."""
+        oldest = min(self._rows, key=lambda name: self._rows[name].used)
+        self._unreported += self._rows.pop(oldest).used > self._reported
+        self._forgotten += 1
+
     # --- called by livecfg's thread -----------------------------------------------------------------------------------
+
+    @property
+    def rows_made(self) -> int:
+        """How many rows ever began."""
+        return self._forgotten + len(self._rows)
 
     def counts(self) -> list[dict[str, Any]]:
         """Give what a report carries, JSON-ready: no units, no values of configuration.
 
-        An empty metric: the exposures themselves. An empty arm: outcomes of units that were shown none here.
+        An empty metric: the exposures themselves. An empty arm: outcomes of units that were shown none here. `changed` is a
+        greater number after each change.
         """
         with self._lock:
             rows = [
-                {**key._asdict(), "arm": arm, "metric": metric, "units": sums.units.copy()}
-                | ({"observations": sums.observations.copy(), "sums": sums.values.copy()} if metric else {})
-                for (key, arm, metric), sums in self._rows.items()
+                {**key._asdict(), "arm": arm, "metric": metric, "life": row.life, "changed": row.used}
+                | {"units": row.units.copy() if arm else row.units[:1]}
+                | ({"observations": row.observations.copy(), "sums": row.values.copy()} if arm and metric else {})
+                for (key, arm, metric), row in self._rows.items()
             ]
-            missed = [{**key._asdict(), "arm": "", "metric": m, "units": [n]} for (key, m), n in self._missed.items()]
-        return rows + missed[:_ROWS_KEPT]
+            self._reported = self._uses
+            unreported, self._unreported = self._unreported, 0
+        if unreported:
+            log.warning("over %d counts at once: %d were forgotten before any report had them", _ROWS_KEPT, unreported)
+        return rows
 
     def deliver(self) -> None:
         """Give every sink what is new; what a sink raises is logged, no more."""

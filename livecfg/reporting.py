@@ -8,12 +8,12 @@ import sys
 import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.git.reports import EVERY_S, fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from livecfg.git.reports import Reports
     from livecfg.layers import Process
@@ -22,6 +22,53 @@ if TYPE_CHECKING:
 
 _DEAD_SENT_S = 30.0
 _DEAD_KEPT = 500
+_NAMES = ("kind", "name", "phase", "arm", "metric", "life")
+
+
+class _Turn(NamedTuple):
+    """What is known of one row of counts."""
+
+    changed: int
+    at: int
+    """The number of the last report that had it."""
+    written: bytes
+
+
+class _Turns:
+    """Which rows of counts a report has: all where they fit, else those that changed, then the others, each in its turn.
+
+    A row bears the number of the report that had it first as it is (`news`), so that whoever reads them all sees what is new.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], _Turn] = {}
+        self._number = 0
+        self._next: list[tuple[tuple[str, ...], _Turn]] = []
+
+    def call(self, rows: Iterable[dict[str, Any]]) -> list[bytes]:
+        """Give the rows for the next report, as they are written, those first whose turn it is."""
+        self._number += 1
+        waiting = sorted((self._place(row), row) for row in rows)
+        self._next = [(name, self._turn(name, row)) for (_, _, name), row in waiting]
+        return [turn.written for _, turn in self._next]
+
+    def _place(self, row: dict[str, Any]) -> tuple[bool, int, tuple[str, ...]]:
+        """Say where a row stands: changed ones before others, who waited longest before the next."""
+        name = tuple(str(row[part]) for part in _NAMES)
+        known = self._known.get(name)
+        return (known is not None and known.changed == row["changed"], known.at if known is not None else 0, name)
+
+    def _turn(self, name: tuple[str, ...], row: dict[str, Any]) -> _Turn:
+        known = self._known.get(name)
+        if known is not None and (known.changed, known.at) == (row["changed"], self._number - 1):
+            return known._replace(at=self._number)
+        told = {key: value for key, value in row.items() if key != "changed"} | {"news": self._number}
+        return _Turn(row["changed"], self._number, json.dumps(told, separators=(",", ":")).encode())
+
+    def done(self, kept: int) -> None:
+        """The report has so many of them; the others wait on."""
+        named = {name for name, _ in self._next}
+        self._known = {name: turn for name, turn in self._known.items() if name in named} | dict(self._next[:kept])
 
 
 class Reporter:
@@ -35,6 +82,7 @@ class Reporter:
         self._started_at = time.time()
         self._last: tuple[float, bytes] = (0.0, b"")
         self._dead: dict[str, float] = {}
+        self._turns = _Turns()
 
     def write(self, status: Status, boot: str) -> None:
         """Write what this process serves.
@@ -56,9 +104,10 @@ class Reporter:
             "python": sys.version.partition(" ")[0],
             "livecfg": livecfg_version(),
             "signals": self._signals.summary(),
-            "exposures": self._signals.exposures.counts(),
         }
-        data, now = fitting(content), self._clock()
+        data, kept = fitting(content, self._turns.call(self._signals.exposures.counts()))
+        self._turns.done(kept)
+        now = self._clock()
         if data != self._last[1] or now - self._last[0] >= EVERY_S:
             self._reports.write(boot, data)
             self._last = (now, data)

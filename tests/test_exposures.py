@@ -15,9 +15,12 @@ from pydantic import BaseModel
 from livecfg import LiveConfig, UnsafeNoVerification
 from livecfg.exposures import Exposure, Exposures
 from livecfg.flags.assignment import Assignment, Key
-from livecfg.git.reports import REPORT_BYTES, fitting
+from livecfg.git.reports import REPORT_BYTES, Reports, fitting
+from livecfg.layers import Process
 from livecfg.refusal import Code, Refusal
+from livecfg.reporting import Reporter
 from livecfg.revision import Revision
+from livecfg.signals import Signals
 from livecfg.sinks import JsonLines, otel_events
 from livecfg.testing import exposures, snapshot
 from tests.e2e.support import eventually
@@ -32,6 +35,10 @@ REVISION = Revision("main", "a" * 40)
 KEY = Key("experiment", "copy", "0" * 16)
 COPY = Assignment(KEY, ("targetingKey",), {}, frozenset(("paid", "spent")))
 BOOLEAN = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
+
+
+def a_split(number: int, more: str = "") -> Assignment:
+    return Assignment(Key("split", f"s{number}{more}", ""), (), {})
 
 
 def experiment(name: str = "copy", flag: str = "copy", **more: Any) -> dict[str, Any]:
@@ -116,13 +123,79 @@ def test_memory_is_bounded_in_units_rows_and_events(caplog: pytest.LogCaptureFix
     log.sinks.append(told.extend)
     for i in range(11_000):
         log.expose(COPY, "short", i, REVISION, "copy")
-    for i in range(400):
-        log.expose(Assignment(Key("split", f"s{i}", ""), (), {}), "a", 1, REVISION, "s")
+    for i in range(1200):
+        log.expose(a_split(i), "a", 1, REVISION, "s")
+        log.outcome(a_split(i), "paid", 1, "shown nothing")
     log.deliver()
     assert len(log._units) == 100
-    assert len(log.counts()) == 300
+    assert [row["name"] for row in log.counts()][-1] == "s1199"
+    assert len(log.counts()) == 1000
     assert len(told) == 10_000
-    assert "1400 exposures came faster" in caplog.text
+    assert "2200 exposures came faster" in caplog.text
+    assert caplog.text.count("over 1000 counts at once: 1401 were forgotten before any report had them") == 1
+
+
+def test_what_is_counted_for_long_stays_when_many_others_come_and_go(caplog: pytest.LogCaptureFixture) -> None:
+    log = Exposures()
+    for i in range(3000):
+        log.expose(COPY, "short", f"u{i}", REVISION, "copy")
+        log.expose(a_split(i), "a", 1, REVISION, "s")
+        if not i % 500:
+            log.counts()  # reported
+    (copy,) = (row for row in log.counts() if row["name"] == "copy")
+    assert (sum(copy["units"]), copy["life"]) == (3000, 0)
+    assert "counts at once" not in caplog.text
+
+
+def test_a_row_that_was_forgotten_and_begins_again_has_another_life() -> None:
+    log = Exposures()
+    lives = []
+    for round_ in range(3):
+        log.expose(COPY, "short", f"u{round_}", REVISION, "copy")
+        lives.append({row["name"]: row["life"] for row in log.counts()}["copy"])
+        for i in range(1000):
+            log.expose(a_split(i), "a", round_, REVISION, "s")
+        assert "copy" not in {row["name"] for row in log.counts()}
+    assert len(set(lives)) == 3
+
+
+class Status:
+    """What a report says of a process that serves something."""
+
+    def as_dict(self) -> dict[str, str]:
+        return {"condition": "READY"}
+
+
+def test_of_more_counts_than_a_report_holds_each_has_its_turn_and_what_changed_has_it_first(tmp_path: Path) -> None:
+    signals, now = Signals(), 0.0
+    reporter = Reporter(Reports(tmp_path), Process("checkout", "prod"), signals, lambda: now)
+
+    def reported() -> dict[str, int]:
+        nonlocal now
+        now += 60
+        reporter.write(Status(), "aa")  # type: ignore[arg-type]  # all that it is asked
+        return {row["name"]: row["news"] for row in json.loads((tmp_path / "aa.json").read_bytes())["exposures"]}
+
+    for i in range(900):
+        signals.expose(a_split(i, "x" * 300), "a", 1, REVISION, "s")
+    rounds = [reported() for _ in range(4)]
+    assert 300 < len(rounds[0]) < 600
+    assert len(set().union(*rounds[:3])) == 900, "those that wait come first"
+    last = min(rounds[0].keys() - rounds[3].keys())
+    signals.expose(a_split(int(last[1 : last.index("x")]), "x" * 300), "a", 2, REVISION, "s")
+    assert reported()[last] == 5
+
+
+def test_a_row_is_news_when_it_changed_and_not_else(tmp_path: Path) -> None:
+    signals = Signals()
+    reporter = Reporter(Reports(tmp_path), Process("checkout", "prod"), signals)
+    news = []
+    for unit in ("u1", "u1", "u2"):
+        signals.expose(a_split(1), "a", unit, REVISION, "s")
+        signals.expose(a_split(2), "a", "u1", REVISION, "s")
+        reporter.write(Status(), "aa")  # type: ignore[arg-type]  # as above
+        news.append([row["news"] for row in json.loads((tmp_path / "aa.json").read_bytes())["exposures"]])
+    assert news == [[1, 1], [1, 1], [3, 1]]
 
 
 def test_threads_lose_no_unit() -> None:
@@ -221,19 +294,36 @@ def test_two_experiments_count_apart() -> None:
     assert sorted(rows) == [("copy", "", 1), ("copy", "paid", 1), ("other", "paid", 1)]  # the last: of a unit shown nothing of it
 
 
-def test_a_report_that_would_be_too_large_goes_without_its_counts_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    large = "x" * REPORT_BYTES
+def test_a_report_that_would_be_too_large_goes_without_its_signals_and_then_some_counts_and_says_each_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livecfg.git.reports._TOLD", set())
+    half = b'"%s"' % (b"x" * (REPORT_BYTES // 2))
     for _ in range(2):
-        kept = json.loads(fitting({"condition": "READY", "signals": [large], "exposures": [1]}))
-        assert kept == {"condition": "READY", "exposures": [1]}
-        kept = json.loads(fitting({"condition": "READY", "signals": [], "exposures": [large]}))
-        assert kept == {"condition": "READY", "signals": []}
-    assert caplog.text.count("it goes without its exposures") == 1
+        data, kept = fitting({"condition": "READY", "signals": ["y" * REPORT_BYTES]}, [b"1"])
+        assert (json.loads(data), kept) == ({"condition": "READY", "exposures": [1]}, 1)
+        data, kept = fitting({"condition": "READY", "signals": []}, [b"1", half, half])
+        assert (list(json.loads(data)), kept) == (["condition", "signals", "exposures"], 2)
+        assert len(data) <= REPORT_BYTES
+    assert [caplog.text.count(words) for words in ("goes without its signals", "each row waits for its turn")] == [1, 1]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_report_is_filled_to_the_last_byte_and_no_further(beyond: int) -> None:
+    room = REPORT_BYTES - len(fitting({"condition": "READY"}, [b"1"])[0])
+    data, kept = fitting({"condition": "READY"}, [b"1", b"2" * (room - 1 + beyond)])
+    assert (len(data) == REPORT_BYTES, kept) == (not beyond, 2 - beyond)
+
+
+@pytest.mark.parametrize("size", [REPORT_BYTES, 2 * REPORT_BYTES])
+def test_counts_never_keep_a_report_from_saying_what_is_served(size: int) -> None:
+    data, kept = fitting({"condition": "x" * size}, [b"1"])
+    assert (json.loads(data)["exposures"], kept) == ([], 0)
 
 
 def test_a_report_that_refuses_too_much_says_that_it_refuses() -> None:
     refusal = Refusal(Code.WRONG_TYPE, "\u65e5" * 100_000, path="x" * 100_000, advice="y" * 100_000).as_dict()
-    kept = json.loads(fitting({"condition": "REFUSED", "exposures": [], "refusals": [refusal] * 100}))
+    kept = json.loads(fitting({"condition": "REFUSED", "refusals": [refusal] * 100})[0])
     assert kept["condition"] == "REFUSED"
     assert len(kept["refusals"]) == 20
     assert {len(text) for text in kept["refusals"][0].values() if isinstance(text, str)} <= {0, 5, 1001}

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from livecfg.errors import LivecfgError
@@ -19,6 +20,7 @@ from livecfg.git.lock import close, close_at_fork
 from livecfg.git.state import checked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -28,26 +30,34 @@ EVERY_S = 10.0
 """How often a process writes its report at least."""
 _SILENT_S = 3 * EVERY_S
 _TOLD: set[str] = set()
+_ROOM_BYTES = REPORT_BYTES - len('"exposures":[],')
 
 
-def fitting(content: dict[str, Any]) -> bytes:
-    """Write a report, without its counts and all but a few refusals where they would make it too large.
+def fitting(content: dict[str, Any], rows: Sequence[bytes] = ()) -> tuple[bytes, int]:
+    """Write a report with its counts, rows of JSON, as many of them as fit; give how many those are.
 
-    What is served, and that something is refused, matters more.
+    Before rows it leaves its signals out, and before what is served all but a few refusals.
     """
     data = _encoded(content)
-    for name in ("signals", "exposures"):
-        if len(data) > REPORT_BYTES and content.get(name):
-            if name not in _TOLD:  # once: a report is written every second
-                _TOLD.add(name)
-                log.warning("a report has %d bytes, and %d are kept: it goes without its %s", len(data), REPORT_BYTES, name)
-            content = {key: value for key, value in content.items() if key != name}
-            data = _encoded(content)
+    if len(data) - 1 + sum(map(len, rows)) + len(rows) > _ROOM_BYTES and content.get("signals"):
+        _tell_once("a report is too large, and goes without its signals")
+        content = {key: value for key, value in content.items() if key != "signals"}
+        data = _encoded(content)
     for most in (20, 5, 1):
-        if len(data) > REPORT_BYTES:
+        if len(data) > _ROOM_BYTES:
             content = content | {"refusals": content.get("refusals", [])[:most]}
             data = _encoded(content)
-    return data
+    sizes = accumulate((len(row) + 1 for row in rows), initial=len(data) - 1)
+    kept = max(0, sum(size <= _ROOM_BYTES for size in sizes) - 1)
+    if kept < len(rows):
+        _tell_once("a report has no room for all counts: each row waits for its turn")
+    return b'%s,"exposures":[%s]}' % (data[:-1], b",".join(rows[:kept])), kept
+
+
+def _tell_once(words: str) -> None:
+    if words not in _TOLD:  # a report is written every second
+        _TOLD.add(words)
+        log.warning("%s; %d bytes are kept", words, REPORT_BYTES)
 
 
 def _encoded(content: dict[str, Any]) -> bytes:

@@ -59,6 +59,7 @@ def _counts(content: dict[str, Any]) -> list[hub_pb2.ArmCounts]:
         try:
             made = hub_pb2.ArmCounts(
                 boot=text(content["boot"]),
+                life=row.get("life", 0),
                 units=row["units"],
                 observations=row.get("observations", ()),
                 sums=row.get("sums", ()),

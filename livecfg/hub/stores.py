@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from livecfg.errors import LivecfgError
 from livecfg.hub._pb import hub_pb2
-from livecfg.hub.totals import Totals, events_of, row_key, total_key
+from livecfg.hub.totals import Totals, counter_of, events_of, row_key, total_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -184,13 +184,13 @@ class _SqlStore:
         """Let no other hub count until this transaction ends."""
 
     def _known(self, cursor: Any, rows: Iterable[hub_pb2.ArmCounts]) -> dict[Key, hub_pb2.ArmCounts]:
-        """Give what is known of the processes of some rows."""
-        boots: dict[tuple[str, str], dict[str, None]] = {}
+        """Give what is known of those who counted some rows."""
+        counters: dict[tuple[str, str], dict[str, None]] = {}
         for row in rows:
-            boots.setdefault((row.kind, row.name), {})[row.boot] = None
+            counters.setdefault((row.kind, row.name), {})[counter_of(row)] = None
         statement = self._sql("SELECT counts FROM livecfg_hub_signals WHERE kind = {mark} AND name = {mark} AND {boots}")
         known: dict[Key, hub_pb2.ArmCounts] = {}
-        for of, asked in boots.items():
+        for of, asked in counters.items():
             among = list(asked)
             for start in range(0, len(among), _AT_ONCE):
                 cursor.execute(statement, (*of, self._among(among[start : start + _AT_ONCE])))

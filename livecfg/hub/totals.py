@@ -19,8 +19,13 @@ _AT_ONCE = 1000
 
 
 def row_key(row: hub_pb2.ArmCounts) -> Key:
-    """Give what tells a row from others: one arm's exposures, or one metric of it, of one process."""
-    return row.kind, row.name, row.boot, row.phase, row.arm, row.metric
+    """Give what tells a row from others: one arm's exposures, or one metric of it, of one process, in one of its lives."""
+    return row.kind, row.name, counter_of(row), row.phase, row.arm, row.metric
+
+
+def counter_of(row: hub_pb2.ArmCounts) -> str:
+    """Name who counted from zero: a process, and which life of the row; no boot has a line feed, for all are made printable."""
+    return f"{row.boot}\n{row.life}" if row.life else row.boot
 
 
 def total_key(row: hub_pb2.ArmCounts) -> Key:

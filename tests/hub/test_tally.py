@@ -69,6 +69,21 @@ def test_what_processes_count_is_added_and_a_report_that_comes_twice_late_or_in_
     assert hub.ask()["short", ""][0] == 37
 
 
+def test_what_a_process_counts_again_from_zero_after_it_forgot_a_row_is_added() -> None:
+    hub, log = Hub(), Exposures()
+    for begin, end in ((0, 10), (10, 13), (13, 14)):
+        for unit in range(begin, end):
+            log.expose(COPY, "short", f"u{unit}", Revision("main", "a" * 40), "copy")
+        hub.report(content("a", [row for row in log.counts() if row["name"] == "copy"]))
+        hub.ask()  # some of it is written, some not
+        for number in range(1000):
+            log.expose(Assignment(Key("split", f"s{number}", ""), (), {}), "a", end, Revision("main", "a" * 40), "s")
+        log.counts()
+    assert hub.ask()["short", ""] == (14, 0, 0, 3)
+    hub.report(content("a", log.counts()), content("a\n1", counted(5, 0)))  # a boot that reads like a life of another
+    assert hub.ask()["short", ""] == (19, 0, 0, 4)
+
+
 def test_counts_stay_when_the_process_and_the_hub_are_gone() -> None:
     hub = Hub()
     hub.report(content("a", counted(10, 2)))

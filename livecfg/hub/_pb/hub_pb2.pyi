@@ -163,6 +163,7 @@ class ArmCounts(google.protobuf.message.Message):
     SUMS_FIELD_NUMBER: builtins.int
     PROCESSES_FIELD_NUMBER: builtins.int
     AT_FIELD_NUMBER: builtins.int
+    LIFE_FIELD_NUMBER: builtins.int
     boot: builtins.str
     """of the process that counted; empty where several were added"""
     service: builtins.str
@@ -178,9 +179,11 @@ class ArmCounts(google.protobuf.message.Message):
     metric: builtins.str
     """empty: the exposures themselves; only `units` is set"""
     processes: builtins.int
-    """how many were added"""
+    """how many were added; one that began a row again counts again"""
     at: builtins.float
     """Unix seconds of the newest report; set by the hub"""
+    life: builtins.int
+    """another number where the process had forgotten a row and began it again at zero: both are added"""
     @property
     def units(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """units exposed, or with an event of the metric"""
@@ -205,8 +208,9 @@ class ArmCounts(google.protobuf.message.Message):
         sums: collections.abc.Iterable[builtins.float] | None = ...,
         processes: builtins.int = ...,
         at: builtins.float = ...,
+        life: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["arm", b"arm", "at", b"at", "boot", b"boot", "env", b"env", "kind", b"kind", "metric", b"metric", "name", b"name", "observations", b"observations", "phase", b"phase", "processes", b"processes", "service", b"service", "sums", b"sums", "units", b"units"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["arm", b"arm", "at", b"at", "boot", b"boot", "env", b"env", "kind", b"kind", "life", b"life", "metric", b"metric", "name", b"name", "observations", b"observations", "phase", b"phase", "processes", b"processes", "service", b"service", "sums", b"sums", "units", b"units"]) -> None: ...
 
 global___ArmCounts = ArmCounts
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.git.reports import EVERY_S, fitting
+from livecfg.status import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from livecfg.signals import Signals
     from livecfg.status import Status
 
+_COUNTED_EVERY_S = 5.0
 _DEAD_SENT_S = 30.0
 _DEAD_KEPT = 500
 _NAMES = ("kind", "name", "phase", "arm", "metric", "life")
@@ -71,6 +73,15 @@ class _Turns:
         self._known = {name: turn for name, turn in self._known.items() if name in named} | dict(self._next[:kept])
 
 
+class _Counted(NamedTuple):
+    """What was counted, at a time of the clock, when so many rows had been made."""
+
+    at: float
+    made: int
+    signals: list[dict[str, Any]]
+    rows: list[bytes]
+
+
 class Reporter:
     """Writes the report of this process into `reports`, when something changed and every ten seconds; reads those of the host."""
 
@@ -83,6 +94,8 @@ class Reporter:
         self._last: tuple[float, bytes] = (0.0, b"")
         self._dead: dict[str, float] = {}
         self._turns = _Turns()
+        self._counted: _Counted | None = None
+        self._told: dict[str, dict[str, Any]] = {}
 
     def write(self, status: Status, boot: str) -> None:
         """Write what this process serves.
@@ -103,33 +116,46 @@ class Reporter:
             "started_at": self._started_at,
             "python": sys.version.partition(" ")[0],
             "livecfg": livecfg_version(),
-            "signals": self._signals.summary(),
         }
-        data, kept = fitting(content, self._turns.call(self._signals.exposures.counts()))
-        self._turns.done(kept)
         now = self._clock()
+        counted = self._counts(now, is_last=content["condition"] == Condition.STOPPED)
+        data, kept = fitting(content | {"signals": counted.signals}, counted.rows)
+        self._turns.done(kept)
         if data != self._last[1] or now - self._last[0] >= EVERY_S:
             self._reports.write(boot, data)
             self._last = (now, data)
 
-    def of_host(self, *, are_sent: bool) -> list[dict[str, Any]]:
+    def _counts(self, now: float, *, is_last: bool) -> _Counted:
+        """Give what was counted: anew every few seconds, since in a busy process all of it has changed, and when a row is new."""
+        made, known = self._signals.exposures.rows_made, self._counted
+        if known is None or is_last or known.made != made or now - known.at >= _COUNTED_EVERY_S:
+            rows = self._turns.call(self._signals.exposures.counts())
+            known = self._counted = _Counted(now, made, self._signals.summary(), rows)
+        return known
+
+    def of_host(self, *, are_sent: bool, whole: bool = True) -> list[dict[str, Any]]:
         """As the fetcher: give every report of the host, each with whether its process is `alive`.
+
+        Unless `whole`, those that stand as they were when they were read last come without their counts.
 
         Those of dead processes go along for half a minute, so that the hub has their last counts, and are removed then; while
         they cannot be sent (`are_sent` is False) they wait, 500 of them at most.
         """
         found, now = [], self._clock()
-        for boot, data in self._reports.read().items():
+        before, self._told = self._told, {}
+        for boot, data in (self._reports.read() if whole else self._reports.read_again()).items():
             alive = self._reports.is_alive(boot)
             if not alive and self._is_over(boot, now, are_sent=are_sent):
                 self._reports.remove(boot)
                 del self._dead[boot]
                 continue
             try:
-                report = json.loads(data)
-                found.append(report | {"pid": int(report["pid"]), "alive": alive})
+                report = before[boot] if data is None else json.loads(data)
+                report = report | {"pid": int(report["pid"]), "alive": alive}
             except (ValueError, KeyError, TypeError):
                 continue
+            found.append(report)
+            self._told[boot] = {name: value for name, value in report.items() if name not in {"signals", "exposures"}}
         return found
 
     def _is_over(self, boot: str, now: float, *, are_sent: bool) -> bool:

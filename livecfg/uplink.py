@@ -328,9 +328,10 @@ class MirrorLink(Link):
         try:
             self._reporter.write(status, boot)
             if self._hub is not None:
-                self._hub.report(self._reporter.of_host(are_sent=self.hub_state == "streaming"))
+                are_sent = self.hub_state == "streaming"
+                self._hub.report(lambda whole: self._reporter.of_host(are_sent=are_sent, whole=whole))
             elif self.is_fetcher:
-                self._reporter.of_host(are_sent=True)  # nobody wants them: what the dead left is removed
+                self._reporter.of_host(are_sent=True, whole=False)  # nobody wants them: what the dead left is removed
         except LivecfgError as error:
             log.debug("cannot report: %s", error)
 

@@ -187,10 +187,11 @@ def test_of_more_counts_than_a_report_holds_each_has_its_turn_and_what_changed_h
 
 
 def test_a_row_is_news_when_it_changed_and_not_else(tmp_path: Path) -> None:
-    signals = Signals()
-    reporter = Reporter(Reports(tmp_path), Process("checkout", "prod"), signals)
+    signals, now = Signals(), 0.0
+    reporter = Reporter(Reports(tmp_path), Process("checkout", "prod"), signals, lambda: now)
     news = []
     for unit in ("u1", "u1", "u2"):
+        now += 60
         signals.expose(a_split(1), "a", unit, REVISION, "s")
         signals.expose(a_split(2), "a", "u1", REVISION, "s")
         reporter.write(Status(), "aa")  # type: ignore[arg-type]  # as above

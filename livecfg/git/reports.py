@@ -71,6 +71,7 @@ class Reports:
         self._folder = folder
         self._boot = ""
         self._descriptor = -1
+        self._read: dict[str, tuple[int, int, int]] = {}
 
     def write(self, boot: str, data: bytes) -> None:
         """Replace this process's report; the first says that the process lives, until `close`.
@@ -107,15 +108,24 @@ class Reports:
 
     def read(self) -> dict[str, bytes]:
         """Give every report by boot id; unreadable or oversized ones are left out."""
-        found: dict[str, bytes] = {}
+        self._read = {}
+        return {boot: data for boot, data in self.read_again().items() if data is not None}
+
+    def read_again(self) -> dict[str, bytes | None]:
+        """Do so; give None for those that stand as they were when they were read last."""
+        found: dict[str, bytes | None] = {}
+        before, self._read = self._read, {}
         try:
             paths = sorted(self._folder.glob("*.json"))
         except OSError:
             return found
         for path in paths:
             try:
-                if path.stat().st_size <= REPORT_BYTES:
-                    found[path.stem] = path.read_bytes()
+                at = path.stat()
+                if at.st_size <= REPORT_BYTES:
+                    version = at.st_ino, at.st_mtime_ns, at.st_size
+                    found[path.stem] = None if before.get(path.stem) == version else path.read_bytes()
+                    self._read[path.stem] = version
             except OSError:
                 continue  # its process replaced or removed it just now
         return found

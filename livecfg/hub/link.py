@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import grpc
 
     from livecfg.hub._pb import hub_pb2
+    from livecfg.hub.report import Told
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ _random = random.SystemRandom()  # for jitter; the seeded random numbers of the 
 
 _BACKOFF_S = (0.2, 3.0)
 _ACKNOWLEDGE_S = 5.0
+_TELL_ALL_S = 600.0
 _MESSAGES_PER_S, _BURST_S = 50.0, 10.0
 """What a hub may send: so many on average, and what it did not send in so long at once."""
 
@@ -88,9 +90,14 @@ class HubLink:
         self._identity = identity or Identity()
         self._slot = threading.Condition()
         self._report: hub_pb2.Report | None = None  # the newest, not yet sent
-        self._last: hub_pb2.Report | None = None  # sent again after a reconnect
-        self._first = 0
-        """The process whose counts the next report begins with."""
+        self._last: hub_pb2.Report | None = None  # without counts; sent again after a reconnect
+        self._told: Told | None = None
+        self._telling: Told | None = None
+        """What the hub knows of the counts, on this stream, and will when it has the newest report."""
+        self._is_behind = True
+        """Whether there are counts that it does not know, in reports that stand as they were when they were read last."""
+        self._streams = 0
+        self._tell_all_at = 0.0
         self._acknowledge = False
         self._due = False
         self._closed = threading.Event()
@@ -100,14 +107,27 @@ class HubLink:
         self._thread = threading.Thread(target=self._run, name="livecfg-hub", daemon=True)
         self._thread.start()
 
-    def report(self, processes: list[dict[str, Any]]) -> None:
-        """Put the newest report of the host into the slot; an older one that was not sent yet is dropped."""
+    def report(self, of_host: Callable[[bool], list[dict[str, Any]]]) -> None:
+        """Put the newest report of the host into the slot; an older one that was not sent yet is dropped.
+
+        `of_host` gives the reports of its processes, those that stand as they did before without their counts unless it is
+        asked for the whole. All counts are told on each new stream, and from time to time: a hub may have had no room for some.
+        """
         from livecfg.hub.report import to_report  # noqa: PLC0415 - protobuf comes with the first report
 
-        report, self._first = to_report(processes, self._first)
         with self._slot:
-            if report != self._last:
-                self._report = self._last = report
+            if time.monotonic() >= self._tell_all_at:
+                self._tell_all_at = time.monotonic() + _TELL_ALL_S * _random.uniform(0.5, 1.5)
+                self._told, self._is_behind = None, True
+            stream, told, whole = self._streams, self._told, self._is_behind or self._report is not None
+            self._is_behind = True  # until the counts that are read now are in a report
+        report, telling = to_report(of_host(whole), told)
+        known = type(report)(processes=report.processes)
+        with self._slot:
+            is_same = stream == self._streams
+            self._is_behind = not telling.is_all or not is_same
+            if report.counts or known != self._last:
+                self._report, self._last, self._telling = report, known, telling if is_same else None
             self._due = self._report is not None or self._acknowledge
             self._slot.notify()
 
@@ -177,17 +197,21 @@ class HubLink:
         """What the host sends: hello, then the newest report, and what it has after each offer."""
         from livecfg.hub._pb import hub_pb2  # noqa: PLC0415 - as above
 
-        hello = hub_pb2.Hello(protocol=wire.PROTOCOL, have=self._have(), host=socket.gethostname(), **self._hello)
-        yield hub_pb2.FromHost(hello=hello)
         with self._slot:
+            self._streams += 1
+            self._told, self._telling, self._is_behind = None, None, True
             if self._last is not None:
                 self._report = self._last
+        hello = hub_pb2.Hello(protocol=wire.PROTOCOL, have=self._have(), host=socket.gethostname(), **self._hello)
+        yield hub_pb2.FromHost(hello=hello)
         while not ended.is_set():
             with self._slot:
                 if not self._due and not ended.is_set() and not self._closed.is_set():
                     self._slot.wait(_ACKNOWLEDGE_S)
                 self._due = False
                 report, self._report = self._report, None
+                if report is not None:
+                    self._told = self._telling
                 acknowledge, self._acknowledge = self._acknowledge, False
             if report is not None:
                 yield hub_pb2.FromHost(report=report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecfg.hub._pb import hub_pb2
 from livecfg.refusal import printable
@@ -20,13 +20,24 @@ _OVERHEAD = 4
 """What a part adds to a message beside its own bytes."""
 
 
-def to_report(processes: list[dict[str, Any]], first: int = 0) -> tuple[hub_pb2.Report, int]:
-    """Make the message from the reports of a host's processes; what is malformed is left out.
+class Told(NamedTuple):
+    """What a hub knows of the counts of a host, on one stream."""
 
-    Of many, each tells its first refusal alone, or none. Where the counts of all are too large, those from the process number
-    `first` on are in it, and the number that the next message is to begin with is given, too: they only grow, so what is left
-    out comes with a later report.
+    news: dict[str, int]
+    """By process the greatest `news` of its rows."""
+    first: int = 0
+    """The number of the process whose counts the next report begins with."""
+    is_all: bool = True
+    """Whether there was room for all that is news."""
+
+
+def to_report(processes: list[dict[str, Any]], told: Told | None = None) -> tuple[hub_pb2.Report, Told]:
+    """Make the message from the reports of a host's processes, and what is told with it; what is malformed is left out.
+
+    Of many, each tells its first refusal alone, or none. Of counts it has those that are news. Where these are too large, those
+    of some processes wait for the next message, which begins with them.
     """
+    news, first, _ = told or Told({})
     report, size = hub_pb2.Report(), 0
     sound = []
     for content in processes[:_PROCESSES]:
@@ -39,24 +50,30 @@ def to_report(processes: list[dict[str, Any]], first: int = 0) -> tuple[hub_pb2.
             del process.refusals[1 if size < _NO_REFUSALS_BYTES else 0 :]
         report.processes.append(process)
         size += process.ByteSize() + _OVERHEAD
-        sound.append(content)
+        sound.append((process.boot, content))
     first = first % len(sound) if sound else 0
-    for number, content in enumerate(sound[first:] + sound[:first]):
-        rows = _counts(content)
+    news = {boot: news.get(boot, 0) for boot, _ in sound}
+    for number, (boot, content) in enumerate(sound[first:] + sound[:first]):
+        rows, newest = _counts(content, news[boot])
         more = sum(row.ByteSize() + _OVERHEAD for row in rows)
         if size + more > _MESSAGE_BYTES:
             log.info("the counts of this host are too large for one report: some come with the next")
-            return report, first + max(number, 1)
+            return report, Told(news, first + max(number, 1), is_all=False)
         report.counts.extend(rows)
         size += more
-    return report, first
+        news[boot] = newest
+    return report, Told(news, first)
 
 
-def _counts(content: dict[str, Any]) -> list[hub_pb2.ArmCounts]:
-    found = []
+def _counts(content: dict[str, Any], told: int) -> tuple[list[hub_pb2.ArmCounts], int]:
+    """Make the rows that are news, and give the greatest number of them; an older livecfg gives none, and all are news."""
+    found, newest = [], told
     rows = content.get("exposures")
     for row in rows if isinstance(rows, list) else []:
         try:
+            news = int(row.get("news", 0))
+            if 0 < news <= told:
+                continue
             made = hub_pb2.ArmCounts(
                 boot=text(content["boot"]),
                 life=row.get("life", 0),
@@ -67,9 +84,10 @@ def _counts(content: dict[str, Any]) -> list[hub_pb2.ArmCounts]:
             for name in ("kind", "name", "phase", "arm", "metric"):
                 setattr(made, name, text(row[name]))
             found.append(made)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            newest = max(newest, news)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             log.warning("left malformed counts out: %s", type(error).__name__)
-    return found
+    return found, newest
 
 
 def _process(content: dict[str, Any]) -> hub_pb2.Process:

@@ -154,14 +154,14 @@ def test_a_report_stays_below_what_a_message_may_have() -> None:
 def test_what_one_report_has_no_room_for_comes_with_a_later_one() -> None:
     rows = [row | {"name": f"{n}", "units": [1 << 40] * 64} for row in counted(1, 0) for n in range(60)]
     contents = [content(f"{n:03}", rows) for n in range(200)]
-    heard, first, reports = set(), 0, 0
+    heard, told, reports = set(), None, 0
     while heard != {made["boot"] for made in contents}:
-        report, first = to_report(contents, first)
+        report, told = to_report(contents, told)
         heard |= {row.boot for row in report.counts}
         reports += 1
     assert 2 <= reports <= 10
     few = contents[:3]
-    assert to_report(few, first) == to_report(few, to_report(few, first)[1])  # the same again is no news
+    assert to_report(few, told) == to_report(few, to_report(few, told)[1])  # the same again is no news
 
 
 @pytest.mark.parametrize(("message", "told"), [("one of the values is no number; " * 3, 1), ("\u65e5" * 500, 0)])

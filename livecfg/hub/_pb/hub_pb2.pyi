@@ -132,7 +132,7 @@ class Report(google.protobuf.message.Message):
 
     @property
     def counts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ArmCounts]:
-        """of these processes"""
+        """of these processes, what changed since the last report on this stream; from time to time all"""
 
     def __init__(
         self,

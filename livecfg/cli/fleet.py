@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from livecfg.cli.hubcall import hub_option, watch
+from livecfg.cli.hubcall import answers, ask, hub_option, watch
 from livecfg.cli.output import CommandError, Exit, envelope, output_option, style
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _COMES_BACK_S = 20.0
 _ASK_AGAIN_S = 5.0
-_ANSWER_S = 30.0
-_ANSWER_BYTES = 256 << 20
 
 
 @click.group("fleet")
@@ -45,10 +43,8 @@ def status(hub: str, service: str, env: str, output: str) -> None:
     from livecfg.hub.report import as_data
 
     request = hub_pb2.FleetRequest(service=service, env=env)
-    answers = list(_answers(watch(hub, "Fleet", request, hub_pb2.FleetReply, _ANSWER_S)))
-    if not answers:
-        raise CommandError(f"the hub did not answer within {_ANSWER_S:g} s", Exit.UNREACHABLE)
-    (reply,) = answers
+    reply = ask(hub, "Fleet", request, hub_pb2.FleetReply)
+    reply.processes.sort(key=lambda p: (p.service, p.env, p.host, p.pid))
     processes = [as_data(process) for process in reply.processes]
     well = all(p.applied.commit == reply.tip.commit for p in _counted(reply))
     if output == "json":
@@ -123,36 +119,13 @@ def _watched(hub: str, request: hub_pb2.FleetRequest, timeout_s: float) -> Itera
     deadline, met = time.monotonic() + timeout_s, False
     while (left := deadline - time.monotonic()) > 0:
         try:
-            for reply in _answers(watch(hub, "WatchFleet", request, hub_pb2.FleetReply, min(left, _ASK_AGAIN_S))):
+            for reply in answers(watch(hub, "WatchFleet", request, hub_pb2.FleetReply, min(left, _ASK_AGAIN_S))):
                 met = True
                 yield reply
         except CommandError:
             if not met:
                 raise
             time.sleep(min(0.2, left))  # between two attempts to reach a hub that has gone
-
-
-def _answers(replies: Iterator[hub_pb2.FleetReply]) -> Iterator[hub_pb2.FleetReply]:
-    """Put the replies of each answer together, its processes in order.
-
-    Raises:
-        CommandError: an answer does not end.
-
-    """
-    parts: list[hub_pb2.FleetReply] = []
-    size = 0
-    for reply in replies:
-        parts.append(reply)
-        size += reply.ByteSize()
-        if size > _ANSWER_BYTES:
-            raise CommandError("the hub's answer is larger than 256 MiB; ask with --service or --env", Exit.UNREACHABLE)
-        if not reply.more:
-            whole, *others = parts
-            for part in others:
-                whole.processes.extend(part.processes)
-            whole.processes.sort(key=lambda p: (p.service, p.env, p.host, p.pid))
-            yield whole
-            parts, size = [], 0
 
 
 def _table(reply: hub_pb2.FleetReply, processes: list[dict[str, Any]]) -> None:

@@ -17,30 +17,49 @@ if TYPE_CHECKING:
     import grpc
     from google.protobuf.message import Message
 
+    from livecfg.hub._pb import hub_pb2
+
     Metadata = tuple[tuple[str, str], ...]
 
 R = TypeVar("R", bound="Message")
+A = TypeVar("A", "hub_pb2.FleetReply", "hub_pb2.CountsReply")
+_ANSWER_S = 30.0
+_ANSWER_BYTES = 256 << 20
 
 hub_option = click.option("--hub", default="", help="host:port of the hub; default: LIVECFG_HUB or 127.0.0.1:7443.")
 
 
-def ask(hub: str, method: str, request: Message, reply: type[R], timeout_s: float = 10.0) -> R:
-    """Give the one reply to a question.
+def ask(hub: str, method: str, request: Message, reply: type[A], timeout_s: float = _ANSWER_S) -> A:
+    """Give the one answer to a question.
 
     Raises:
-        CommandError: the hub cannot be reached, or does not answer this caller.
+        CommandError: the hub cannot be reached, does not answer this caller, or does not come to an end.
 
     """
-
-    def one(channel: grpc.Channel, path: str, metadata: Metadata) -> Iterator[R]:
-        call = channel.unary_unary(path, type(request).SerializeToString, reply.FromString)
-        with _interrupts_after():
-            answer = call.future(request, timeout=timeout_s, metadata=metadata)
-        yield answer.result()
-
-    for answer in _called(hub, method, one):
+    for answer in answers(watch(hub, method, request, reply, timeout_s)):
         return answer
     raise CommandError(f"the hub at {_address(hub)} did not answer within {timeout_s:g} s", Exit.UNREACHABLE)
+
+
+def answers(replies: Iterator[A]) -> Iterator[A]:
+    """Put the replies of each answer together.
+
+    Raises:
+        CommandError: an answer does not end.
+
+    """
+    whole, size = None, 0
+    for reply in replies:
+        size += reply.ByteSize()
+        if size > _ANSWER_BYTES:
+            raise CommandError("the hub's answer is larger than 256 MiB; ask with --service or --env", Exit.UNREACHABLE)
+        if whole is None:
+            whole = reply
+        else:
+            whole.MergeFrom(reply)
+        if not reply.more:
+            yield whole
+            whole, size = None, 0
 
 
 def watch(hub: str, method: str, request: Message, reply: type[R], timeout_s: float) -> Iterator[R]:
@@ -101,6 +120,10 @@ def _refused(address: str, code: grpc.StatusCode) -> CommandError:
     if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
         advice = "LIVECFG_HUB_TOKEN or LIVECFG_HUB_CERT and LIVECFG_HUB_KEY say who you are"
         return CommandError(f"the hub at {address} does not answer this caller ({name}); {advice}", Exit.UNREACHABLE)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return CommandError(
+            f"the hub at {address} is asked too much at once, or its answer is too large; try again", Exit.UNREACHABLE
+        )
     advice = "start one with `livecfg hub serve`, or give --hub"
     return CommandError(f"the hub at {address} cannot be reached ({name}); {advice}", Exit.UNREACHABLE)
 

@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PART_BYTES = 256 << 10
+_COUNTS_BYTES = 15 << 18
+"""Of the 4 MiB of a message: older clients take one reply alone."""
+_OVERHEAD = 4
 _WATCHED_S = 1e-4
 """What a watcher waits for each process after an answer; making one takes an eighth of it."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -52,6 +56,8 @@ class Limits:
     messages_per_s, messages_burst = 20.0, 100.0
     objects_per_s, objects_burst = 0.2, 5.0
     streams_per_credential = 20_000
+    asks_per_credential = 100
+    """Questions of one credential that are being answered at once, watchers among them."""
     busy_s = 0.005
     """A host whose report took longer to take is not read for nine times as long."""
 
@@ -87,6 +93,7 @@ class HubService:
         self._attested = ""
         self._streams: set[Stream] = set()
         self._by_credential: Counter[str] = Counter()
+        self._asks: Counter[str] = Counter()
         self._objects: dict[str, Bucket] = {}
 
     @property
@@ -166,7 +173,7 @@ class HubService:
             "GetObjects": grpc.unary_stream_rpc_method_handler(self.get_objects, objects),
             "Fleet": grpc.unary_stream_rpc_method_handler(self.ask_fleet, fleet),
             "WatchFleet": grpc.unary_stream_rpc_method_handler(self.watch_fleet, fleet),
-            "Counts": grpc.unary_unary_rpc_method_handler(self.ask_counts, counts),
+            "Counts": grpc.unary_stream_rpc_method_handler(self.ask_counts, counts),
         }
         return grpc.method_handlers_generic_handler(wire.SERVICE, methods)
 
@@ -284,32 +291,55 @@ class HubService:
             self._objects = {name: bucket for name, bucket in self._objects.items() if not bucket.is_full}
         return self._objects.setdefault(peer, Bucket(Limits.objects_per_s, Limits.objects_burst))
 
+    @asynccontextmanager
+    async def _asked(self, credential: Credential, context: Any) -> AsyncIterator[None]:
+        """Answer one of so many questions of a credential at once."""
+        if self._asks[credential.name] >= Limits.asks_per_credential:
+            self.counts["throttled"] += 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this credential asks too much at once")
+        self._asks[credential.name] += 1
+        try:
+            yield
+        finally:
+            self._asks[credential.name] -= 1
+
     # --- the fleet ----------------------------------------------------------------------------------------------------
 
     async def ask_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
         """Give what every process serves."""
         credential = await self._admit(context, "viewer")
-        for reply in self._replies(request, credential, await self._placed(request.rev)):
-            yield reply
+        async with self._asked(credential, context):
+            for reply in self._replies(request, credential, await self._placed(request.rev)):
+                yield reply
 
     async def watch_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
         """Give it now and after changes: the more processes there are, the more changes go into one answer."""
         credential = await self._admit(context, "viewer")
-        while not self.draining:
-            changed = self.fleet.changed
-            for reply in self._replies(request, credential, await self._placed(request.rev)):
-                yield reply
-            await asyncio.sleep(len(self.fleet) * _WATCHED_S)
-            await changed.wait()
+        async with self._asked(credential, context):
+            while not self.draining:
+                changed = self.fleet.changed
+                for reply in self._replies(request, credential, await self._placed(request.rev)):
+                    yield reply
+                await asyncio.sleep(len(self.fleet) * _WATCHED_S)
+                await changed.wait()
 
-    async def ask_counts(self, request: hub_pb2.CountsRequest, context: Any) -> bytes:
-        """Give what was counted of a split or an experiment."""
+    async def ask_counts(self, request: hub_pb2.CountsRequest, context: Any) -> AsyncIterator[bytes]:
+        """Give what was counted of a split or an experiment, in parts that fit into messages."""
         credential = await self._admit(context, "viewer")
         if credential.service not in {"", request.service}:
             if request.service:
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this credential may not see that service")
             request.service = credential.service
-        return hub_pb2.CountsReply(counts=await self.tally.ask(request, time.time())).SerializeToString()
+        async with self._asked(credential, context):
+            reply, size = hub_pb2.CountsReply(), 0
+            for row in await self.tally.ask(request):
+                if (more := row.ByteSize() + _OVERHEAD) + size > _COUNTS_BYTES:
+                    reply.more = True
+                    yield reply.SerializeToString()
+                    reply, size = hub_pb2.CountsReply(), 0
+                reply.counts.append(row)
+                size += more
+            yield reply.SerializeToString()
 
     async def _placed(self, rev: str) -> hub_pb2.Commit | None:
         """Say where a commit stands on the ref; one is looked up at a time, so that they take one thread from the offers."""

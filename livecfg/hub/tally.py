@@ -49,6 +49,8 @@ class Tally:
         self._since = 0
         """Rows written since old ones were forgotten."""
         self._lock = asyncio.Lock()
+        self._asking = asyncio.Lock()
+        """They would wait for each other in the store, each with a thread of those that offers are made by."""
         self.rejected = 0
 
     def take(self, report: hub_pb2.Report, processes: Iterable[hub_pb2.Process], now: float) -> None:
@@ -97,21 +99,25 @@ class Tally:
         self._store.put_counts(sound)
         self._since += len(sound)
 
-    async def ask(self, request: hub_pb2.CountsRequest, now: float) -> list[hub_pb2.ArmCounts]:
-        """Give the rows of a split or an experiment, those of all processes of a service and env added."""
-        await self.flush(now)
-        rows = await asyncio.to_thread(self._store.totals, request.kind, request.name)
+    async def ask(self, request: hub_pb2.CountsRequest) -> list[hub_pb2.ArmCounts]:
+        """Give the rows of a split or an experiment that the store has, those of all processes of a service and env added.
+
+        What was reported since the last flush is not waited for: of a large fleet that takes seconds.
+        """
+        async with self._asking:
+            rows = await asyncio.to_thread(self._store.totals, request.kind, request.name)
         return [r for r in rows if request.service in {"", r.service} and request.env in {"", r.env}]
 
 
 def _is_sound(row: hub_pb2.ArmCounts) -> bool:
     """Whether a row can be what livecfg counts."""
-    counts = [*row.units, *row.observations]
+    counts = [*row.units, *row.observations, 0]
     lengths = {len(row.units), len(row.observations), len(row.sums)}
     return (
         row.kind in {"split", "experiment"}
         and bool(row.name)
         and max(lengths) <= GROUPS
-        and all(0 <= n < _COUNT_MOST for n in counts)
+        and min(counts) == 0
+        and max(counts) < _COUNT_MOST
         and all(map(math.isfinite, row.sums))
     )

@@ -53,9 +53,14 @@ class Hub:
         message = hub_pb2.Report.FromString(to_report(list(contents))[0].SerializeToString())
         self.tally.take(message, self.fleet.take(message, host or self.host, now), now)
 
+    def rows(self, request: hub_pb2.CountsRequest = ASKED) -> list[hub_pb2.ArmCounts]:
+        """What the store has after a flush."""
+        asyncio.run(self.tally.flush(100.0))
+        return asyncio.run(self.tally.ask(request))
+
     def ask(self, request: hub_pb2.CountsRequest = ASKED) -> dict[tuple[str, str], tuple[int, int, float, int]]:
         """Units, observations, sum and processes by arm and metric."""
-        rows = asyncio.run(self.tally.ask(request, 100.0))
+        rows = self.rows(request)
         return {(r.arm, r.metric): (sum(r.units), sum(r.observations), sum(r.sums), r.processes) for r in rows}
 
 
@@ -177,7 +182,7 @@ def test_what_is_asked_for_is_narrowed_by_service_and_env() -> None:
     hub = Hub()
     hub.report(content("a", counted(1, 0)), content("b", counted(2, 0), env="dev"), content("c", counted(4, 0), service="search"))
     asked = hub_pb2.CountsRequest(kind="experiment", name="copy", service="checkout")
-    rows = asyncio.run(hub.tally.ask(asked, 100.0))
+    rows = hub.rows(asked)
     assert sorted((r.service, r.env, sum(r.units)) for r in rows) == [("checkout", "dev", 2), ("checkout", "prod", 1)]
     asked.env = "dev"
     assert hub.ask(asked) == {("short", ""): (2, 0, 0, 1)}
@@ -214,6 +219,7 @@ def test_counts_are_for_viewers_and_only_of_the_service_that_they_may_see() -> N
         message = to_report([content("a", counted(1, 0)), content("b", counted(1, 0), service="search")])[0]
         host = Host(ANYBODY, "host-1", "")
         service.tally.take(message, service.fleet.take(message, host, 1.0), 1.0)
+        await service.flush()
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((service.handler(),))
         port = server.add_insecure_port("127.0.0.1:0")

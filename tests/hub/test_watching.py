@@ -6,10 +6,13 @@ import asyncio
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import grpc
 import grpc.aio
 
+from livecfg.cli.hubcall import ask
 from livecfg.hub import service, wire
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.access import ANYBODY
@@ -35,6 +38,75 @@ def test_a_fleet_of_more_than_one_message_is_shown_whole_and_waited_for() -> Non
         assert len({p["boot"] for p in processes}) == 12_000
         code, shown = await _livecfg(site, "fleet", "wait", "--rev", NEW[:10], "--timeout", "30")
         assert (code, shown.split(" after ")[0]) == (0, f"12000 processes serve {NEW[:10]}")
+
+    run(scenario)
+
+
+SHOWN = """
+import sys
+from livecfg.cli.hubcall import ask
+from livecfg.hub._pb import hub_pb2
+reply = ask(sys.argv[1], "Counts", hub_pb2.CountsRequest(kind="experiment", name="copy"), hub_pb2.CountsReply)
+print(len(reply.counts), len({row.service for row in reply.counts}), sum(sum(row.units) for row in reply.counts))
+"""
+
+
+def test_counts_of_more_than_one_message_are_shown_whole() -> None:
+    async def scenario(site: Site) -> None:
+        for number in range(10):
+            report = hub_pb2.Report(processes=[_process(f"{number}-{i}", i) for i in range(1000)])
+            for i, process in enumerate(report.processes):
+                process.service = f"service-{number}-{i}"
+                row = report.counts.add(
+                    boot=process.boot, kind="experiment", name="copy", arm="on", metric="paid", units=[1] * 64
+                )
+                row.sums.extend([0.5] * 64)
+            speakers = site.service.fleet.take(report, Host(ANYBODY, f"node-{number}", ""), time.time())
+            site.service.tally.take(report, speakers, time.time())
+        await site.service.flush()
+        command = ("-c", SHOWN, f"127.0.0.1:{site.port}")
+        done = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await asyncio.wait_for(done.communicate(), WAIT_S)
+        assert out.decode() == "10000 10000 640000\n"
+
+    run(scenario)
+
+
+def test_counts_are_had_from_a_hub_that_gives_one_reply() -> None:
+    """As hubs did before answers came in parts."""
+    reply = hub_pb2.CountsReply(counts=[hub_pb2.ArmCounts(kind="experiment", name="copy", units=[3])])
+    handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: reply.SerializeToString())
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(wire.SERVICE, {"Counts": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert ask(f"127.0.0.1:{port}", "Counts", hub_pb2.CountsRequest(), hub_pb2.CountsReply) == reply
+    finally:
+        server.stop(0).wait()
+
+
+def test_a_credential_asks_so_many_questions_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.Limits, "asks_per_credential", 2)
+
+    async def scenario(site: Site) -> None:
+        site.service.fleet.take(hub_pb2.Report(processes=[_process("a", 1)]), Host(ANYBODY, "node", ""), time.time())
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{site.port}", options=wire.CLIENT_OPTIONS) as channel:
+            types = hub_pb2.FleetRequest.SerializeToString, hub_pb2.FleetReply.FromString
+
+            def asked(method: str) -> grpc.aio.UnaryStreamCall[hub_pb2.FleetRequest, hub_pb2.FleetReply]:
+                call = channel.unary_stream(f"/{wire.SERVICE}/{method}", *types)
+                return call(hub_pb2.FleetRequest(), wait_for_ready=True, timeout=WAIT_S)
+
+            watchers = [asked("WatchFleet") for _ in range(2)]
+            for watcher in watchers:
+                assert len((await watcher.read()).processes) == 1
+            for method in ("Fleet", "WatchFleet", "Counts"):
+                assert await asked(method).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            watchers[0].cancel()
+            await site.until(lambda: site.service._asks[""] == 1)
+            assert len((await asked("Fleet").read()).processes) == 1
+            await site.until(lambda: site.service._asks[""] == 1)
 
     run(scenario)
 

@@ -514,13 +514,17 @@ class CountsReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     COUNTS_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
+    more: builtins.bool
+    """more of the same answer follow in the next reply"""
     @property
     def counts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ArmCounts]: ...
     def __init__(
         self,
         *,
         counts: collections.abc.Iterable[global___ArmCounts] | None = ...,
+        more: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["counts", b"counts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "more", b"more"]) -> None: ...
 
 global___CountsReply = CountsReply

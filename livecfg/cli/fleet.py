@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from livecfg.hub._pb import hub_pb2
 
-_COMES_BACK_S = 20.0
 _ASK_AGAIN_S = 5.0
 
 
@@ -41,12 +40,13 @@ def status(hub: str, service: str, env: str, output: str) -> None:
     """Show every process with the revision it serves, and what the newest one is. Exit 1: one serves another; 4: no hub."""
     from livecfg.hub._pb import hub_pb2
     from livecfg.hub.report import as_data
+    from livecfg.hub.standing import counted
 
     request = hub_pb2.FleetRequest(service=service, env=env)
     reply = ask(hub, "Fleet", request, hub_pb2.FleetReply)
     reply.processes.sort(key=lambda p: (p.service, p.env, p.host, p.pid))
     processes = [as_data(process) for process in reply.processes]
-    well = all(p.applied.commit == reply.tip.commit for p in _counted(reply))
+    well = all(p.applied.commit == reply.tip.commit for p in counted(reply.processes, time.time()))
     if output == "json":
         envelope("fleet status", {"tip": reply.tip.commit, "ref": reply.tip.ref, "processes": processes}, ok=well)
     else:
@@ -66,32 +66,40 @@ def wait(hub: str, service: str, env: str, output: str, rev: str, timeout_s: flo
         raise click.UsageError("--rev: give at least 7 digits of a commit id")
     rev, began = rev.lower(), time.monotonic()
     last: hub_pb2.FleetReply | None = None
-    for last in _watched(hub, hub_pb2.FleetRequest(service=service, env=env, rev=rev), timeout_s):
-        if _counted(last) and not _behind(last, rev):
-            text = f"{len(_counted(last))} processes serve {rev[:10]} after {time.monotonic() - began:.2f} s"
+    asked = hub_pb2.FleetRequest(service=service, env=env, rev=rev, standing=True)
+    for reply in _watched(hub, asked, timeout_s):
+        last = _stands(rev, reply)
+        if last.standing.counted and not last.standing.behind:
+            text = f"{last.standing.counted} processes serve {rev[:10]} after {time.monotonic() - began:.2f} s"
             if output == "json":
                 envelope("fleet wait", {"message": text})
             else:
                 click.echo(text)
             return
-    behind = _behind(last, rev) if last is not None else []
-    names = ", ".join(sorted({_straggler(p, rev) for p in behind})[:10])
-    unknown = "; the hub knows no such commit (yet)" if last is not None and last.HasField("rev") and not last.rev.commit else ""
-    raise CommandError(
-        f"timed out after {timeout_s:g} s{unknown}; not there yet: {names or 'no process reports at all'}",
-        Exit.TIMED_OUT if last is not None else Exit.UNREACHABLE,
-    )
+    raise _timed_out(last, rev, timeout_s)
 
 
-def _behind(reply: hub_pb2.FleetReply, rev: str) -> list[hub_pb2.Process]:
-    """Give the processes that serve neither REV nor anything after it on the branch."""
-    counted = _counted(reply)
-    places = (reply.rev, reply.tip, *(p.applied for p in reply.processes))  # a hub of an older version gives no `rev`
-    known = [c for c in places if c.commit.startswith(rev) and c.position >= 0]
-    if not known:
-        return counted
-    position = known[0].position
-    return [p for p in counted if not p.applied.commit.startswith(rev) and p.applied.position <= position]
+def _stands(rev: str, reply: hub_pb2.FleetReply) -> hub_pb2.FleetReply:
+    """Give an answer that counts; a hub of an older version gives all processes instead, and maybe no `rev`."""
+    from livecfg.hub.standing import behind, counted, position_of
+
+    if not reply.HasField("standing"):
+        there = counted(reply.processes, time.time())
+        late = behind(there, rev, position_of(rev, (reply.rev, reply.tip, *(p.applied for p in reply.processes))))
+        reply.standing.counted, reply.standing.behind = len(there), len(late)
+        del reply.processes[:]
+        reply.processes.extend(late)
+    return reply
+
+
+def _timed_out(last: hub_pb2.FleetReply | None, rev: str, timeout_s: float) -> CommandError:
+    if last is None:
+        return CommandError(f"timed out after {timeout_s:g} s: the hub gave no whole answer", Exit.UNREACHABLE)
+    names = sorted({_straggler(p, rev) for p in last.processes})[:10]
+    more = f" and {last.standing.behind - len(names)} more" if last.standing.behind > len(names) else ""
+    unknown = "; the hub knows no such commit (yet)" if last.HasField("rev") and not last.rev.commit else ""
+    told = ", ".join(names) + more if names else "no process reports at all"
+    return CommandError(f"timed out after {timeout_s:g} s{unknown}; not there yet: {told}", Exit.TIMED_OUT)
 
 
 def _straggler(process: hub_pb2.Process, rev: str) -> str:
@@ -106,26 +114,23 @@ def _straggler(process: hub_pb2.Process, rev: str) -> str:
     return f"{name} refused it: {_told(refusals[-1]) if refusals else process.reason}"
 
 
-def _counted(reply: hub_pb2.FleetReply) -> list[hub_pb2.Process]:
-    """The processes to wait for: not those that a hub has lost for longer than a client needs to come back."""
-    now = time.time()
-    return [p for p in reply.processes if p.condition != "LOST" or now - p.seen_at < _COMES_BACK_S]
-
-
 def _watched(hub: str, request: hub_pb2.FleetRequest, timeout_s: float) -> Iterator[hub_pb2.FleetReply]:
     """Give every change of the fleet until the time is up, over restarts of the hub."""
     from livecfg.hub._pb import hub_pb2
 
-    deadline, met = time.monotonic() + timeout_s, False
+    deadline, again_s, met = time.monotonic() + timeout_s, _ASK_AGAIN_S, False
     while (left := deadline - time.monotonic()) > 0:
+        answered = False
         try:
-            for reply in answers(watch(hub, "WatchFleet", request, hub_pb2.FleetReply, min(left, _ASK_AGAIN_S))):
-                met = True
+            for reply in answers(watch(hub, "WatchFleet", request, hub_pb2.FleetReply, min(left, again_s))):
+                met = answered = True
                 yield reply
         except CommandError:
             if not met:
                 raise
             time.sleep(min(0.2, left))  # between two attempts to reach a hub that has gone
+        else:
+            again_s *= 1 if answered else 2  # an answer of a large fleet may take longer
 
 
 def _table(reply: hub_pb2.FleetReply, processes: list[dict[str, Any]]) -> None:

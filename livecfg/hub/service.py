@@ -24,6 +24,7 @@ from livecfg.hub.access import Access, Credential, Role
 from livecfg.hub.fleet import Fleet, Host
 from livecfg.hub.offers import BusyError, Offers, Packer
 from livecfg.hub.report import text
+from livecfg.hub.standing import standing
 from livecfg.hub.streams import Bucket, Stream
 from livecfg.hub.tally import Tally
 
@@ -40,6 +41,8 @@ _COUNTS_BYTES = 15 << 18
 _OVERHEAD = 4
 _WATCHED_S = 1e-4
 """What a watcher waits for each process after an answer; making one takes an eighth of it."""
+_WAITED_S = 1e-5
+"""The same of an answer that counts them."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATION = re.compile(r"[0-9a-f]{7,64}")
 _PLACES_KEPT = 1000
@@ -309,7 +312,7 @@ class HubService:
         """Give what every process serves."""
         credential = await self._admit(context, "viewer")
         async with self._asked(credential, context):
-            for reply in self._replies(request, credential, await self._placed(request.rev)):
+            async for reply in self._answer(request, credential):
                 yield reply
 
     async def watch_fleet(self, request: hub_pb2.FleetRequest, context: Any) -> AsyncIterator[bytes]:
@@ -318,9 +321,9 @@ class HubService:
         async with self._asked(credential, context):
             while not self.draining:
                 changed = self.fleet.changed
-                for reply in self._replies(request, credential, await self._placed(request.rev)):
+                async for reply in self._answer(request, credential):
                     yield reply
-                await asyncio.sleep(len(self.fleet) * _WATCHED_S)
+                await asyncio.sleep(len(self.fleet) * (_WAITED_S if request.standing else _WATCHED_S))
                 await changed.wait()
 
     async def ask_counts(self, request: hub_pb2.CountsRequest, context: Any) -> AsyncIterator[bytes]:
@@ -358,6 +361,19 @@ class HubService:
                     self._places.clear()
                 self._places[key] = found
             return self._places[key]
+
+    async def _answer(self, request: hub_pb2.FleetRequest, credential: Credential) -> AsyncIterator[bytes]:
+        """Give an answer as it is asked for."""
+        rev = await self._placed(request.rev)
+        if request.standing and request.rev:
+            places = [place for place in (rev, self.tip) if place is not None]
+            processes = self.fleet.find(request.service, request.env, credential)
+            reply = await standing(processes, request.rev, places, time.time())
+            reply.MergeFrom(hub_pb2.FleetReply(tip=self.tip, rev=rev))
+            yield reply.SerializeToString()
+            return
+        for part in self._replies(request, credential, rev):
+            yield part
 
     def _replies(self, request: hub_pb2.FleetRequest, credential: Credential, rev: hub_pb2.Commit | None) -> Iterator[bytes]:
         """Give an answer in parts that fit into messages; streams go on between them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -12,14 +13,17 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from livecfg.cli import fleet
 from livecfg.cli.hubcall import ask
 from livecfg.hub import service, wire
 from livecfg.hub._pb import hub_pb2
 from livecfg.hub.access import ANYBODY
 from livecfg.hub.fleet import Host
-from tests.hub.test_streams import NEW, WAIT_S, Site, run
+from tests.hub.test_streams import NEW, OLD, WAIT_S, Site, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 
@@ -42,8 +46,66 @@ def test_a_fleet_of_more_than_one_message_is_shown_whole_and_waited_for() -> Non
     run(scenario)
 
 
+def test_a_wait_is_told_how_many_are_behind_and_a_few_of_them() -> None:
+    async def scenario(site: Site) -> None:
+        report = hub_pb2.Report(processes=[_process(f"{i:04}", i) for i in range(5000)])
+        for process in report.processes[:3000]:
+            process.applied.commit, process.applied.position = OLD, 0
+        for process in report.processes[2990:3000]:
+            process.condition = "REFUSED"
+            process.refusals.add(commit=NEW, code="LC202", message="no number")
+        known = site.service.fleet
+        for start in range(0, 5000, 1000):
+            known.take(hub_pb2.Report(processes=report.processes[start : start + 1000]), _host(start), time.time())
+        code, shown = await _livecfg(site, "fleet", "wait", "--rev", NEW[:10], "--timeout", "2")
+        assert code == 6
+        assert "checkout/prod pid 2990 on node-2000 refused it: LC202 no number, " in shown
+        assert "pid 2999 on node-2000 refused it: LC202 no number and 2990 more\n" in shown
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{site.port}", options=wire.CLIENT_OPTIONS) as channel:
+            types = hub_pb2.FleetRequest.SerializeToString, hub_pb2.FleetReply.FromString
+            request = hub_pb2.FleetRequest(rev=NEW, standing=True)
+            watcher = channel.unary_stream(f"/{wire.SERVICE}/WatchFleet", *types)(request, wait_for_ready=True, timeout=WAIT_S)
+            reply = await watcher.read()
+            assert (reply.standing.counted, reply.standing.behind, len(reply.processes)) == (5000, 3000, 10)
+            for process in [*known._known.values()][:3000]:
+                process.condition, process.seen_at = "LOST", time.time() - 30
+            known.touch()
+            reply = await watcher.read()
+            assert (reply.standing.counted, reply.standing.behind, len(reply.processes)) == (2000, 0, 0)
+
+    run(scenario)
+
+
+def test_a_wait_ends_with_an_older_hub_that_gives_all_processes_and_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a hundred thousand: its answer takes longer than the time after which it is asked again."""
+    monkeypatch.setattr(fleet, "_ASK_AGAIN_S", 0.1)
+
+    def answer(_request: hub_pb2.FleetRequest, context: grpc.ServicerContext) -> Iterator[hub_pb2.FleetReply]:
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        for number in range(3):
+            if gone.wait(0.2):
+                return
+            yield hub_pb2.FleetReply(processes=[_process(str(number), number)], more=number < 2)
+        gone.wait()
+
+    types = hub_pb2.FleetRequest.FromString, hub_pb2.FleetReply.SerializeToString
+    handlers = {"WatchFleet": grpc.unary_stream_rpc_method_handler(answer, *types)}
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(wire.SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        request = hub_pb2.FleetRequest(rev=NEW, standing=True)
+        reply = fleet._stands(NEW, next(fleet._watched(f"127.0.0.1:{port}", request, 30.0)))
+        assert (reply.standing.counted, reply.standing.behind) == (3, 0)
+    finally:
+        server.stop(0).wait()
+
+
 SHOWN = """
 import sys
+from livecfg.cli import fleet
 from livecfg.cli.hubcall import ask
 from livecfg.hub._pb import hub_pb2
 reply = ask(sys.argv[1], "Counts", hub_pb2.CountsRequest(kind="experiment", name="copy"), hub_pb2.CountsReply)
@@ -133,6 +195,10 @@ def test_a_watcher_of_a_large_fleet_hears_of_many_changes_at_once(monkeypatch: p
     run(scenario)
 
 
+def _host(number: int) -> Host:
+    return Host(ANYBODY, f"node-{number}", "")
+
+
 def _process(boot: str, pid: int) -> hub_pb2.Process:
     serves = hub_pb2.Commit(ref="main", commit=NEW, payload_sha256="0" * 64, position=1)
     return hub_pb2.Process(
@@ -152,6 +218,7 @@ def _process(boot: str, pid: int) -> hub_pb2.Process:
 
 async def _livecfg(site: Site, *words: str) -> tuple[int | None, str]:
     command = ("-m", "livecfg", *words, "--hub", f"127.0.0.1:{site.port}")
-    done = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
+    pipe = asyncio.subprocess.PIPE
+    done = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
     out, _ = await asyncio.wait_for(done.communicate(), WAIT_S)
     return done.returncode, out.decode()

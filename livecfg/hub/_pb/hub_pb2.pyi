@@ -429,19 +429,23 @@ class FleetRequest(google.protobuf.message.Message):
     SERVICE_FIELD_NUMBER: builtins.int
     ENV_FIELD_NUMBER: builtins.int
     REV_FIELD_NUMBER: builtins.int
+    STANDING_FIELD_NUMBER: builtins.int
     service: builtins.str
     """empty: all"""
     env: builtins.str
     rev: builtins.str
     """a commit to look up, by its id or at least 7 digits of it"""
+    standing: builtins.bool
+    """with `rev`: how far all are, instead of what each serves"""
     def __init__(
         self,
         *,
         service: builtins.str = ...,
         env: builtins.str = ...,
         rev: builtins.str = ...,
+        standing: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["env", b"env", "rev", b"rev", "service", b"service"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["env", b"env", "rev", b"rev", "service", b"service", "standing", b"standing"]) -> None: ...
 
 global___FleetRequest = FleetRequest
 
@@ -454,6 +458,7 @@ class FleetReply(google.protobuf.message.Message):
     REFUSALS_FIELD_NUMBER: builtins.int
     MORE_FIELD_NUMBER: builtins.int
     REV_FIELD_NUMBER: builtins.int
+    STANDING_FIELD_NUMBER: builtins.int
     more: builtins.bool
     """more processes of the same answer follow in the next reply"""
     @property
@@ -470,6 +475,10 @@ class FleetReply(google.protobuf.message.Message):
     def rev(self) -> global___Commit:
         """what was looked up, beside the tip; empty: not on the ref; position -1: the hub cannot tell"""
 
+    @property
+    def standing(self) -> global___Standing:
+        """when asked for: then `processes` has a few of those behind, whoever refused something first"""
+
     def __init__(
         self,
         *,
@@ -478,11 +487,32 @@ class FleetReply(google.protobuf.message.Message):
         refusals: collections.abc.Iterable[global___Refusal] | None = ...,
         more: builtins.bool = ...,
         rev: global___Commit | None = ...,
+        standing: global___Standing | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["rev", b"rev", "tip", b"tip"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["more", b"more", "processes", b"processes", "refusals", b"refusals", "rev", b"rev", "tip", b"tip"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["rev", b"rev", "standing", b"standing", "tip", b"tip"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["more", b"more", "processes", b"processes", "refusals", b"refusals", "rev", b"rev", "standing", b"standing", "tip", b"tip"]) -> None: ...
 
 global___FleetReply = FleetReply
+
+@typing.final
+class Standing(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COUNTED_FIELD_NUMBER: builtins.int
+    BEHIND_FIELD_NUMBER: builtins.int
+    counted: builtins.int
+    """not those that were lost for longer than a client needs to come back"""
+    behind: builtins.int
+    """of these, those that serve neither `rev` nor anything after it"""
+    def __init__(
+        self,
+        *,
+        counted: builtins.int = ...,
+        behind: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["behind", b"behind", "counted", b"counted"]) -> None: ...
+
+global___Standing = Standing
 
 @typing.final
 class CountsRequest(google.protobuf.message.Message):

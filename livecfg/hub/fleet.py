@@ -70,6 +70,7 @@ class Fleet:
     def take(self, report: hub_pb2.Report, host: Host, now: float) -> list[hub_pb2.Process]:
         """Take a host's report: of its own processes only, and only of the service its credential may speak for; gives those."""
         boots, taken, rejected = set(), [], self.rejected
+        self.rejected += max(0, len(report.processes) - _PROCESSES_MOST)
         for process in report.processes[:_PROCESSES_MOST]:
             clean(process)
             serves = process.alive and process.condition != "STOPPED"
@@ -85,7 +86,7 @@ class Fleet:
             else:
                 self._forget(process.boot)
         if self.rejected > rejected:  # said once, however many there are
-            words = "%s (%s) reported %d processes of others, or beyond the most of one credential: dropped"
+            words = "%s (%s) reported %d processes of others, or beyond the most of a report or a credential: dropped"
             log.warning(words, host.name, host.credential.name or "anybody", self.rejected - rejected)
         for boot in self._spoken_for(host.boots - boots, host):
             self._forget(boot)

@@ -97,6 +97,7 @@ class HubLink:
         self._is_behind = True
         """Whether there are counts that it does not know, in reports that stand as they were when they were read last."""
         self._streams = 0
+        self._leaves_out = False
         self._tell_all_at = 0.0
         self._acknowledge = False
         self._due = False
@@ -122,6 +123,9 @@ class HubLink:
             stream, told, whole = self._streams, self._told, self._is_behind or self._report is not None
             self._is_behind = True  # until the counts that are read now are in a report
         report, telling = to_report(of_host(whole), told)
+        if telling.left_out and not self._leaves_out:
+            log.warning("the hub does not hear of %d processes of this host: a report has no room for more", telling.left_out)
+        self._leaves_out = telling.left_out > 0
         known = type(report)(processes=report.processes)
         with self._slot:
             is_same = stream == self._streams

@@ -29,23 +29,32 @@ class Told(NamedTuple):
     """The number of the process whose counts the next report begins with."""
     is_all: bool = True
     """Whether there was room for all that is news."""
+    left_out: int = 0
+    """How many processes a report has no room for."""
 
 
 def to_report(processes: list[dict[str, Any]], told: Told | None = None) -> tuple[hub_pb2.Report, Told]:
     """Make the message from the reports of a host's processes, and what is told with it; what is malformed is left out.
 
-    Of many, each tells its first refusal alone, or none. Of counts it has those that are news. Where these are too large, those
-    of some processes wait for the next message, which begins with them.
+    Of many, each tells its first refusal alone, or none; of over a thousand the fetcher says that some are left out, dead ones
+    first. Of counts it has those that are news. Where these are too large, those of some processes wait for the next message,
+    which begins with them.
     """
-    news, first, _ = told or Told({})
+    news, first, *_ = told or Told({})
     report, size = hub_pb2.Report(), 0
     sound = []
+    left_out = max(0, len(processes) - _PROCESSES)
+    if left_out:
+        processes = sorted(processes, key=lambda content: (not content.get("fetcher"), not content.get("alive", True)))
     for content in processes[:_PROCESSES]:
         try:
             process = _process(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.warning("left a malformed report out: %s", type(error).__name__)  # another program wrote into the folder
             continue
+        if left_out and process.fetcher:
+            words = f"this host has {len(processes)} processes, and its report {_PROCESSES}: {left_out} are not shown"
+            process.drift[:] = [words, *process.drift[: _REFUSALS - 1]]
         if size > _REFUSALS_BYTES:
             del process.refusals[1 if size < _NO_REFUSALS_BYTES else 0 :]
         report.processes.append(process)
@@ -58,11 +67,11 @@ def to_report(processes: list[dict[str, Any]], told: Told | None = None) -> tupl
         more = sum(row.ByteSize() + _OVERHEAD for row in rows)
         if size + more > _MESSAGE_BYTES:
             log.info("the counts of this host are too large for one report: some come with the next")
-            return report, Told(news, first + max(number, 1), is_all=False)
+            return report, Told(news, first + max(number, 1), is_all=False, left_out=left_out)
         report.counts.extend(rows)
         size += more
         news[boot] = newest
-    return report, Told(news, first)
+    return report, Told(news, first, left_out=left_out)
 
 
 def _counts(content: dict[str, Any], told: int) -> tuple[list[hub_pb2.ArmCounts], int]:

@@ -164,6 +164,15 @@ def test_from_time_to_time_all_counts_are_told_for_a_hub_may_have_had_no_room(
     assert site.tells(0, 2) == [("b", "two", 1)]
 
 
+def test_that_processes_of_a_host_are_left_out_is_logged_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    def many(_: bool) -> list[dict[str, Any]]:  # noqa: FBT001 - as the link calls it
+        return [{"boot": f"{n}", "pid": n, "service": "s", "env": "e", "condition": "READY"} for n in range(1001)]
+
+    for _ in range(3):
+        site.link.report(many)
+    assert caplog.text.count("the hub does not hear of 1 processes of this host") == 1
+
+
 def test_counts_that_came_while_a_stream_began_are_told_on_it(site: Site, listener: Listener) -> None:
     """The report was made of what the old stream knew, and is sent on the new one: that is told all with the next."""
     listener.start()

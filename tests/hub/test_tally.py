@@ -178,6 +178,27 @@ def test_many_processes_that_refuse_much_are_all_in_one_report(message: str, tol
     assert (len(report.processes[0].refusals), len(report.processes[999].refusals)) == (20, told)
 
 
+def test_of_more_processes_than_a_report_holds_the_fetcher_says_so_and_dead_ones_are_left_out_first() -> None:
+    contents = [content(f"{n:04}", [], alive=n % 20 > 0, drift=["a"] * 30, fetcher=n == 1099) for n in range(1100)]
+    report, told = to_report(contents)
+    assert (len(report.processes), told.left_out) == (1000, 100)
+    assert sum(process.alive for process in report.processes) == 1000
+    (fetcher,) = (process for process in report.processes if process.fetcher)
+    assert fetcher.drift[0] == "this host has 1100 processes, and its report 1000: 100 are not shown"
+    assert len(fetcher.drift) == 20
+    report, told = to_report(contents[100:])
+    assert told.left_out == 0
+    assert {word for process in report.processes for word in process.drift} == {"a"}
+
+
+def test_a_hub_says_that_it_drops_processes_beyond_the_most_of_a_report(caplog: pytest.LogCaptureFixture) -> None:
+    hub = Hub()
+    report = hub_pb2.Report(processes=[hub_pb2.Process(boot=f"{n}", alive=True) for n in range(1003)])
+    assert len(hub.fleet.take(report, hub.host, 1.0)) == 1000
+    assert hub.fleet.rejected == 3
+    assert "reported 3 processes of others, or beyond the most of a report or a credential" in caplog.text
+
+
 def test_what_is_asked_for_is_narrowed_by_service_and_env() -> None:
     hub = Hub()
     hub.report(content("a", counted(1, 0)), content("b", counted(2, 0), env="dev"), content("c", counted(4, 0), service="search"))

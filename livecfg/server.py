@@ -118,7 +118,7 @@ async def serve(settings: HubSettings, ready: Callable[[str], None]) -> None:
         await server.stop(_DRAIN_S)
         await asyncio.to_thread(following.stop)
         with _logged("cannot write the hub's store"):  # nothing but history is lost
-            await service.flush()
+            await service.flush(is_last=True)
         store.close()
     for problem in ended:
         if isinstance(problem, LivecfgError):

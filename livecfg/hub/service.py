@@ -151,10 +151,11 @@ class HubService:
             self.tip, self.refusals = tip, refusals
             self.fleet.touch()
 
-    async def flush(self) -> None:
-        """Write what changed to the store."""
+    async def flush(self, *, is_last: bool = False) -> None:
+        """Write what changed to the store; counts when it is time to, or the last."""
         await self.fleet.flush(time.time())
-        await self.tally.flush(time.time())
+        if is_last or self.tally.is_rested:
+            await self.tally.flush(time.time())
 
     def drain(self) -> None:
         """End every stream soon; clients come back to whoever is there."""

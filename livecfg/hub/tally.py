@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from typing import TYPE_CHECKING
 
 from livecfg.flags.statistics import GROUPS
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _ROWS_MOST = 20_000
 _WRITTEN_MOST = 50_000
+_WRITTEN_AT_ONCE = 2_000
+_RESTS = 4
+"""Times what writing took: so long nothing is written, and rows that change again meanwhile are written once."""
 _PENDING_MOST = 100_000
 """Rows that wait for a store that does not answer."""
 _ROW_BYTES = 8192
@@ -46,6 +50,7 @@ class Tally:
         self._pending: dict[Key, hub_pb2.ArmCounts] = {}
         self._written: dict[Key, int] = {}
         self._forgot_at = 0.0
+        self._rests_until = 0.0
         self._since = 0
         """Rows written since old ones were forgotten."""
         self._lock = asyncio.Lock()
@@ -68,21 +73,37 @@ class Tally:
                 self._pending[key] = row
 
     async def flush(self, now: float) -> None:
-        """Write what is new, off the loop. What the store raises comes through; nothing is lost, the next flush tries again."""
+        """Write what is new, off the loop and by parts: the store answers others between them.
+
+        What the store raises comes through; nothing is lost, the next flush tries again.
+        """
         async with self._lock:
+            began = time.monotonic()
             if now - self._forgot_at > _FORGET_EVERY_S or self._since >= _FORGET_EVERY_ROWS:
                 await self._forget(now)
             rows, self._pending = self._pending, {}
-            if not rows:
-                return
+            keys = [*rows]
             try:
-                await asyncio.to_thread(self._write, [*rows.values()])
+                while keys:
+                    part = {key: rows[key] for key in keys[-_WRITTEN_AT_ONCE:]}
+                    await asyncio.to_thread(self._write, [*part.values()])
+                    del keys[-_WRITTEN_AT_ONCE:]
+                    self._wrote(part)
             except BaseException:
-                self._pending = rows | self._pending
+                self._pending = {key: rows[key] for key in keys} | self._pending
                 raise
-            if len(self._written) > _WRITTEN_MOST:
-                self._written.clear()  # rows that are reported again are written again, no more
-            self._written |= {key: events_of(row) for key, row in rows.items()}
+            finally:
+                self._rests_until = time.monotonic() + _RESTS * (time.monotonic() - began)
+
+    @property
+    def is_rested(self) -> bool:
+        """Whether it is time to write again: what a large fleet counts costs less the more of it is written at once."""
+        return time.monotonic() >= self._rests_until
+
+    def _wrote(self, rows: dict[Key, hub_pb2.ArmCounts]) -> None:
+        if len(self._written) > _WRITTEN_MOST:
+            self._written.clear()  # rows that are reported again are written again, no more
+        self._written |= {key: events_of(row) for key, row in rows.items()}
 
     async def _forget(self, now: float) -> None:
         over = await asyncio.to_thread(self._store.forget_counts, now - KEPT_S, KEPT_ROWS)

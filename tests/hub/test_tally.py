@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from hashlib import sha256
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
@@ -22,6 +22,9 @@ from livecfg.hub.service import HubService
 from livecfg.hub.stores import SqliteStore
 from livecfg.hub.tally import Tally
 from livecfg.revision import Revision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COPY = Assignment(Key("experiment", "copy", "0" * 16), ("targetingKey",), {}, frozenset(("paid",)))
 ASKED = hub_pb2.CountsRequest(kind="experiment", name="copy")
@@ -106,6 +109,49 @@ def test_a_store_that_fails_loses_nothing() -> None:
         hub.ask()
     hub.tally._store = SqliteStore("sqlite://")
     assert hub.ask()["short", ""] == (10, 0, 0, 1)
+
+
+def test_counts_are_written_by_parts_and_what_failed_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livecfg.hub.tally._WRITTEN_AT_ONCE", 2)
+    hub = Hub()
+    hub.report(*(content(f"{n}", counted(n, 0)) for n in range(1, 6)))
+    written: list[int] = []
+
+    class Full(SqliteStore):
+        def put_counts(self, rows: Sequence[hub_pb2.ArmCounts]) -> None:
+            if len(written) == 1:
+                raise OSError("disk full")
+            written.append(len(rows))
+            hub.store.put_counts(rows)
+
+    hub.tally._store = Full("sqlite://")
+    with pytest.raises(OSError, match="disk full"):
+        hub.rows()
+    assert (written, len(hub.tally._pending)) == ([2], 3)
+    hub.report(content("1", counted(7, 0)))  # of those that wait, one is newer now
+    hub.tally._store = hub.store
+    assert hub.ask() == {("short", ""): (2 + 3 + 4 + 5 + 7, 0, 0, 5)}
+
+
+def test_a_tally_that_wrote_for_long_rests_and_the_last_is_written_all_the_same() -> None:
+    async def scenario() -> None:
+        service = HubService(cast("Any", None), SqliteStore("sqlite://"), "repo", "main")
+
+        def report(units: int) -> None:
+            message = to_report([content("a", counted(units, 0))])[0]
+            service.tally.take(message, service.fleet.take(message, Host(ANYBODY, "h", ""), 1.0), 1.0)
+
+        report(1)
+        await service.flush()
+        assert service.tally._rests_until > 0
+        service.tally._rests_until = math.inf  # as after a very long one
+        report(2)
+        await service.flush()
+        assert [list(row.units) for row in await service.tally.ask(ASKED)] == [counted(1, 0)[0]["units"]]
+        await service.flush(is_last=True)
+        assert [list(row.units) for row in await service.tally.ask(ASKED)] == [counted(2, 0)[0]["units"]]
+
+    asyncio.run(scenario())
 
 
 def test_only_the_speaker_of_a_process_counts_for_it() -> None:

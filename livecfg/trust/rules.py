@@ -250,9 +250,8 @@ class Judge:
         needs = f"the rule {rule.id!r} needs {rule.threshold} of its people and has {finding.count}"
         why = finding.why_not or f"{signer or 'nobody known'} vouches for it; {needs}{_demands(rule)}"
         others = sorted(everybody - set(finding.behind))
-        makers = [
-            seen.commit.id for seen in self.evidence.makers(finding.path, self.good_tree)
-        ]  # an adoption of others is no help
+        # An adoption of another commit is no help. Where too much was looked at already, no more is.
+        makers = [] if finding.why_not else [seen.commit.id for seen in self.evidence.makers(finding.path, self.good_tree)]
         advice = (
             f"{rule.threshold - finding.count} more of {_names(others) or 'nobody: change the policy'}: "
             + ", ".join(f"`livecfg adopt {made[:10]}`" for made in makers[:_TOLD] or [commit.id])

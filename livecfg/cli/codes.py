@@ -166,8 +166,8 @@ CODES: dict[Code, Row] = {
     ),
     Code.ROLLBACK: Row(
         "The branch no longer contains the last good commit.",
-        "A force push could bring back an old revision that was withdrawn.",
-        "Push the old tip again, then revert on top of it.",
+        "A force push could bring back an old revision that was withdrawn; a merge that was made on the other side hides one.",
+        "Let the old tip come first: `git switch -C BRANCH OLD_TIP`, `git merge --no-ff -S NEW_TIP`, push; no force is needed.",
     ),
     Code.WALK_LIMIT: Row(
         "Too many commits since the last good one.",

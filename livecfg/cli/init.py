@@ -196,6 +196,7 @@ def _configure(clone: Clone, key: str, person: str, root_file: Path) -> None:
         (("livecfg",), "trustedRoot", str(root_file.resolve())),
         (("livecfg",), "ref", clone.branch().removeprefix("refs/heads/")),
         (("commit",), "gpgsign", "true"),
+        (("pull",), "ff", "only"),  # a pull that merges puts what applications run beside the chain, and they refuse the branch
     ):
         config.set(tuple(s.encode() for s in section), name.encode(), value.encode())
     if not clone.config(("user",), "email"):

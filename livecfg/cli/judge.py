@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import struct
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from livecfg.cli.output import CommandError, Exit, fail, talk
 from livecfg.errors import MissingObjectError, RefusedError
@@ -38,6 +39,7 @@ def judge(clone: Clone, made: Made, branch: str) -> tuple[Refusal, ...]:
         CommandError: applications would skip it, whoever else agrees; with every refusal.
 
     """
+    check_way_round(clone, _below(clone, made), branch)
     chain = _walk(clone, made)
     if not only_waits(made, chain, proposal=branch != followed(clone)):
         raise CommandError("applications would skip this commit, so it was not made", Exit.REFUSED, chain[-1].refusals)
@@ -68,6 +70,7 @@ def judge_adoption(clone: Clone, made: Made, adopted: str) -> tuple[Refusal, ...
         CommandError: the adoption changes nothing, since its signer does not count for what it adopts.
 
     """
+    check_way_round(clone, _below(clone, made), clone.branch())
     chain = _walk(clone, made)
     mine, before = chain[-1], {_ground(r) for r in chain[-2].refusals}
     skipped = any(judged.commit.id == adopted and not judged.authorised for judged in chain)
@@ -76,6 +79,62 @@ def judge_adoption(clone: Clone, made: Made, adopted: str) -> tuple[Refusal, ...
     if skipped and mine.refusals and (denied or {_ground(r) for r in mine.refusals} >= before):
         raise CommandError(f"your adoption of {adopted[:10]} would not count, so it was not made", Exit.REFUSED, mine.refusals)
     return mine.refusals
+
+
+def _below(clone: Clone, made: Made) -> str:
+    return next(iter(clone.commit(made.id, made).parents), "")
+
+
+def check_way_round(clone: Clone, tip: str, branch: str) -> None:
+    """Refuse a branch that holds what its remote has only beside its own chain: a `git pull` that merged instead of rebasing.
+
+    Each of its commits is in order; but whoever runs what the remote has would take the push for a rollback, and stay there.
+
+    Raises:
+        CommandError: it is so.
+
+    """
+    if not tip or branch != followed(clone):
+        return
+    name = branch.removeprefix("refs/heads/")
+    remote = f"{clone.config(('branch', name), 'remote') or 'origin'}/{name}"
+    theirs = _seen(clone, remote)
+    if theirs and _is_beside(clone, tip, theirs):
+        message = f"{name} was merged the wrong way round: {remote} is not on its first-parent chain"
+        advice = f"before you push: `git rebase -S {remote}`, which signs your commits again on top of {theirs[:10]}"
+        found = (Refusal(Code.ROLLBACK, message, commit=tip, advice=advice),)
+        raise CommandError("applications that run what the remote has would refuse this branch", Exit.REFUSED, found)
+
+
+def _seen(clone: Clone, remote: str) -> str:
+    """The commit that a remote's branch had when it was last looked at; empty: never."""
+    name: Any = f"refs/remotes/{remote}".encode()
+    try:
+        return clone.repo.refs[name].decode()
+    except KeyError:
+        return ""
+
+
+def _is_beside(clone: Clone, tip: str, wanted: str) -> bool:
+    """Whether a commit is an ancestor of the tip, but not by first parents."""
+    chain: dict[str, tuple[str, ...]] = {}
+    try:
+        for commit in clone.chain(tip):
+            chain[commit.id] = commit.parents
+            if commit.id == wanted:
+                return False
+    except MissingObjectError:  # a shallow clone: what lies below is not known
+        pass
+    seen, ahead = set(chain), [parent for parents in chain.values() for parent in parents[1:]]
+    while ahead:
+        commit_id = ahead.pop()
+        if commit_id == wanted:
+            return True
+        if commit_id not in seen:
+            seen.add(commit_id)
+            with suppress(MissingObjectError):
+                ahead += clone.commit(commit_id).parents
+    return False
 
 
 def _ground(refusal: Refusal) -> tuple[object, ...]:

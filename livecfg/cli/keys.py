@@ -43,6 +43,7 @@ def init(path: Path) -> None:
     config.set((b"gpg", b"ssh"), b"allowedSignersFile", SIGNERS.encode())
     config.set((b"user",), b"signingkey", str(path).encode())
     config.set((b"commit",), b"gpgsign", b"true")
+    config.set((b"pull",), b"ff", b"only")  # as `init` does
     config.write_to_path()
     click.echo(f"{clone.config(('user',), 'email') or 'YOU@COMPANY'} {public_line(load_key(path))}")
     talk("have one of the root people run: livecfg keys add PERSON 'KEY'")

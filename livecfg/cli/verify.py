@@ -26,8 +26,11 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
 @click.option("--pre-receive", is_flag=True, help="Judge a push: `OLD NEW REF` lines on stdin, as git gives them to the hook.")
 @output_option("json")
 def verify(revisions: str, trusted_root: Path | None, ref: str, pre_receive: bool, output: str) -> None:
-    """Verify signatures and policy of every commit of RANGE (A..B or B), offline. Exit 1: its last one is not authorised."""
-    from livecfg.cli.judge import as_of_now, followed, read_root
+    """Verify signatures and policy of every commit of RANGE (A..B or B), offline. Exit 1: its last one is not authorised.
+
+    Exit 3: applications would refuse the branch: it is another repository, or was merged the wrong way round.
+    """
+    from livecfg.cli.judge import as_of_now, check_way_round, followed, read_root
 
     clone = Clone()
     root, ref = read_root(clone, trusted_root), followed(clone, ref)
@@ -38,6 +41,8 @@ def verify(revisions: str, trusted_root: Path | None, ref: str, pre_receive: boo
     tip = clone.resolve(last or "HEAD" if dots else first)
     shown = [c.id for c in clone.chain(tip, clone.resolve(first) if dots else "")][::-1]
     judged = _judged(clone, tip, root, ref)
+    if clone.repo.refs.follow(b"HEAD") == ([b"HEAD", ref.encode()], tip.encode()):  # type: ignore[arg-type]  # dulwich's NewType
+        check_way_round(clone, tip, ref)  # of a proposal nothing is expected that its merge does not give it
     newest = next((j.commit.id for j in reversed(judged.values()) if j.authorised), "")
     refused = [judged[commit] for commit in shown if commit in judged and judged[commit].refusals]
     findings = [r for one in refused for r in as_of_now(judged, one)]

@@ -9,13 +9,14 @@ import click
 
 from livecfg.cli.clone import Clone
 from livecfg.cli.draft import Draft
+from livecfg.cli.later import later
 from livecfg.cli.output import CommandError, Exit, asked_of, envelope, fail, output_option, talk
 from livecfg.cli.signing import key_option, signing_key
 from livecfg.errors import RefusedError
 from livecfg.refusal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from livecfg.cli.signing import Signer
     from livecfg.layers import Process
@@ -232,24 +233,27 @@ def check(clone: Clone, draft: Draft, model: str = "") -> None:
 
 def record(draft: Draft, message: str, signer: Signer, did: str) -> None:
     """Sign, judge and land a draft, and say so."""
-    from livecfg.cli.judge import judge
+    from livecfg.cli.judge import followed, judge
 
     clone = draft.clone
     made = draft.commit(with_trailers(draft, message), signer)
     waits = judge(clone, made, draft.branch)
     draft.land(made)
-    asked = asked_of()
-    _show(asked.output, asked.command, made.id, waits, did)
+    asked, held = asked_of(), later(clone, made.id) if draft.branch == followed(clone) else []
+    _show(asked.output, asked.command, made.id, waits, did, held)
 
 
-def _show(output: str, command: str, commit_id: str, waits: tuple[Refusal, ...], did: str) -> None:
+def _show(output: str, command: str, commit_id: str, waits: tuple[Refusal, ...], did: str, held: Sequence[str] = ()) -> None:
     from livecfg.cli.judge import tell_waiting
 
     if output == "json":
-        envelope(command, {"commit": commit_id, "did": did, "waits": [r.as_dict() for r in waits]})
+        data = {"commit": commit_id, "did": did, "waits": [r.as_dict() for r in waits], "later": list(held)}
+        envelope(command, data)
         return
     click.echo(f"{commit_id[:10]}  {printable(did)}" if commit_id else printable(did))
     tell_waiting(waits)
+    for why in held:
+        talk(f"not at once: {printable(why)}")
     if commit_id:
         talk("push it: git push")
 

@@ -103,13 +103,13 @@ def _timed_out(last: hub_pb2.FleetReply | None, rev: str, timeout_s: float) -> C
 
 
 def _straggler(process: hub_pb2.Process, rev: str) -> str:
-    """Name a process that is behind; one that refused REV, or what came after it, with the reason."""
+    """Name a process that is behind, with the reason where it refused REV or what came after it, or waits."""
     from livecfg.hub.report import clean
 
     clean(process)
     name = f"{process.service}/{process.env} pid {process.pid} on {process.host}"
     if process.condition != "REFUSED":
-        return name
+        return "; ".join([name, *(said for said in process.drift if " waits " in said)])
     refusals = [r for r in process.refusals if r.commit.startswith(rev)] or process.refusals[-1:]
     return f"{name} refused it: {_told(refusals[-1]) if refusals else process.reason}"
 

@@ -101,3 +101,29 @@ def test_check_finds_a_malformed_suspension(desk: Desk) -> None:
 
 def refused(desk: Desk, *words: str, code: int = 1) -> str:
     return desk.run(*words, code=code) + desk.talk
+
+
+FREEZE = """windows:
+  - {id: freeze, paths: ["**"], deny: {weekdays: [mon, tue, wed, thu, fri, sat, sun], from: "00:00", until: "24:00"}}
+"""
+
+
+def test_what_a_window_or_a_suspension_keeps_back_is_said_when_it_is_committed(desk: Desk) -> None:
+    write_flags(desk)
+    desk.run("suspend", "checkout", "-m", "the database moves")
+    assert "not at once" not in desk.talk
+    desk.run("kill", "new-cart", "-m", "It charges twice")
+    assert "waits since checkout/default is suspended: the database moves" in desk.talk
+    assert "livecfg resume" in desk.talk
+    desk.run("rollback", "HEAD", "-y", "--reason", "It was not that")
+    assert "not at once" not in desk.talk
+    desk.run("resume", "checkout")
+    policy = ".livecfg/policy.yaml"
+    desk.write(policy, (desk.conf / policy).read_text() + FREEZE)
+    desk.run("commit", "-m", "Freeze")
+    (held,) = desk.json("kill", "new-cart", "-m", "It charges twice")["data"]["later"]
+    assert "waits for the window 'freeze' until" in held
+    assert "Livecfg-Window: override" in held
+    assert desk.json("kill", "shop.banner", "-m", "Wrong\n\nLivecfg-Window: override freeze")["data"]["later"] == []
+    desk.git("switch", "-q", "-c", "change")
+    assert desk.json("set", "a", "1")["data"]["later"] == []

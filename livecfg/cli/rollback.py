@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.command("rollback")
 @click.argument("revision", metavar="[COMMIT]", default="HEAD")
 @click.option(
-    "--to", is_flag=True, help="Go back to COMMIT instead of taking it back; .livecfg/** and livecfg.yaml stay as they are."
+    "--to",
+    is_flag=True,
+    help="Go back to COMMIT instead of taking it back; .livecfg/**, livecfg.yaml and suspensions stay as they are.",
 )
 @click.option("--reason", default="", help="Why; goes into the commit.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -64,12 +66,16 @@ Changed = dict[str, "Entry | None"]
 
 
 def _back_to(clone: Clone, target: str) -> Changed:
-    """Everything as the target has it, but who may do what and which files count: no revoked key comes back unasked."""
+    """Everything as the target has it, but who may do what and which files count: no revoked key comes back unasked.
+
+    Nor does a suspension that is over, and none ends that somebody needs now.
+    """
     from livecfg.trust.paths import is_root_path
+    from livecfg.trust.suspension import FOLDER
     from livecfg.trust.tree import diff
 
     changes = diff(clone, clone.commit(clone.tip()).tree, clone.commit(target).tree)
-    return {path: now for path, (_, now) in changes.items() if not is_root_path(path)}
+    return {path: now for path, (_, now) in changes.items() if not is_root_path(path) and not path.startswith(f"{FOLDER}/")}
 
 
 def _back_from(clone: Clone, commit_id: str, parent: str) -> Changed:

@@ -127,3 +127,19 @@ def test_what_a_window_or_a_suspension_keeps_back_is_said_when_it_is_committed(d
     assert desk.json("kill", "shop.banner", "-m", "Wrong\n\nLivecfg-Window: override freeze")["data"]["later"] == []
     desk.git("switch", "-q", "-c", "change")
     assert desk.json("set", "a", "1")["data"]["later"] == []
+
+
+def test_going_back_neither_ends_a_suspension_nor_brings_an_old_one_back(desk: Desk) -> None:
+    write_flags(desk)
+    good = desk.head()
+    desk.run("suspend", "checkout", "-m", "the database moves")
+    during = desk.head()
+    desk.run("kill", "new-cart", "-m", "It charges twice")
+    desk.run("rollback", good, "--to", "-y", "--reason", "the last known good")
+    assert (desk.conf / FLAGS).read_text() == TEXT
+    assert (desk.conf / "suspend/checkout.yaml").exists()
+    desk.run("resume", "checkout")
+    desk.run("kill", "new-cart", "-m", "It charges twice")
+    desk.run("rollback", during, "--to", "-y", "--reason", "as it was then")
+    assert (desk.conf / FLAGS).read_text() == TEXT
+    assert not (desk.conf / "suspend/checkout.yaml").exists()

@@ -59,7 +59,10 @@ def status(hub: str, service: str, env: str, output: str) -> None:
 @click.option("--rev", required=True, help="Commit id, at least 7 digits of it.")
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds.")
 def wait(hub: str, service: str, env: str, output: str, rev: str, timeout_s: float) -> None:
-    """Block until every process serves REV or something newer. Exit 0: converged, 6: timed out, 4: no hub."""
+    """Block until every process serves REV or something newer. Exit 0: converged, 6: timed out, 4: no hub.
+
+    Processes that the hub has not heard of for 20 s are not waited for, but right after its own beginning.
+    """
     from livecfg.hub._pb import hub_pb2
 
     if len(rev) < 7:  # git's own shortest abbreviation
@@ -108,6 +111,8 @@ def _straggler(process: hub_pb2.Process, rev: str) -> str:
 
     clean(process)
     name = f"{process.service}/{process.env} pid {process.pid} on {process.host}"
+    if process.condition == "LOST":
+        return f"{name} has lost the hub"
     if process.condition != "REFUSED":
         return "; ".join([name, *(said for said in process.drift if " waits " in said)])
     refusals = [r for r in process.refusals if r.commit.startswith(rev)] or process.refusals[-1:]

@@ -62,6 +62,8 @@ class Fleet:
             self._keep(process)
         self._dirty: set[str] = set(self._known)
         self._changed = asyncio.Event()
+        self._began = 0.0
+        """When it was first written: while there was no hub nobody could be heard of."""
         self.rejected = 0
 
     def __len__(self) -> int:
@@ -181,9 +183,11 @@ class Fleet:
     async def flush(self, now: float) -> None:
         """Write what changed to the store, off the loop, and forget processes not heard of for ten minutes.
 
-        What the store raises comes through; nothing is lost by it, and the next flush tries again.
+        Not those whose stream is up: when the clock steps ahead, everybody was heard of long ago. What the store raises comes
+        through; nothing is lost by it, and the next flush tries again.
         """
-        gone = [boot for boot, p in self._known.items() if p.seen_at < now - FORGET_S]
+        self._began = self._began or now
+        gone = [b for b, p in self._known.items() if b not in self._speaker and max(p.seen_at, self._began) < now - FORGET_S]
         for boot in gone:
             self._forget(boot)
         if gone:

@@ -24,7 +24,7 @@ from livecfg.hub.access import Access, Credential, Role
 from livecfg.hub.fleet import Fleet, Host
 from livecfg.hub.offers import BusyError, Offers, Packer
 from livecfg.hub.report import text
-from livecfg.hub.standing import standing
+from livecfg.hub.standing import COMES_BACK_S, standing
 from livecfg.hub.streams import Bucket, Stream
 from livecfg.hub.tally import Tally
 
@@ -82,6 +82,7 @@ class HubService:
         self.tip = hub_pb2.Commit(ref=ref)
         self.refusals: list[hub_pb2.Refusal] = []
         self.draining = False
+        self._began_s = time.monotonic()
         self.counts: Counter[str] = Counter()
         self._access = access or Access()
         self._offers = Offers(packer)
@@ -369,7 +370,8 @@ class HubService:
         if request.standing and request.rev:
             places = [place for place in (rev, self.tip) if place is not None]
             processes = self.fleet.find(request.service, request.env, credential)
-            reply = await standing(processes, request.rev, places, time.time())
+            has_begun = time.monotonic() - self._began_s < COMES_BACK_S
+            reply = await standing(processes, request.rev, places, time.time(), has_begun=has_begun)
             reply.MergeFrom(hub_pb2.FleetReply(tip=self.tip, rev=rev))
             yield reply.SerializeToString()
             return

@@ -10,14 +10,18 @@ from livecfg.hub._pb import hub_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_COMES_BACK_S = 20.0
+COMES_BACK_S = 20.0
+"""For so long after its last word a process is waited for, and after the beginning of a hub everybody whom that one knows of."""
 _TOLD = 10
 _AT_ONCE = 2000
 
 
-def counted(processes: Iterable[hub_pb2.Process], now: float) -> list[hub_pb2.Process]:
-    """Give the processes to wait for: not those that a hub has lost for longer than a client needs to come back."""
-    return [p for p in processes if p.condition != "LOST" or now - p.seen_at < _COMES_BACK_S]
+def counted(processes: Iterable[hub_pb2.Process], now: float, *, has_begun: bool = False) -> list[hub_pb2.Process]:
+    """Give the processes to wait for: not those that a hub has lost for longer than a client needs to come back.
+
+    A hub that has just begun (`has_begun`) has lost all of them, however long there was none.
+    """
+    return [p for p in processes if p.condition != "LOST" or has_begun or now - p.seen_at < COMES_BACK_S]
 
 
 def position_of(rev: str, places: Iterable[hub_pb2.Commit]) -> int | None:
@@ -33,7 +37,7 @@ def behind(processes: Iterable[hub_pb2.Process], rev: str, position: int | None)
 
 
 async def standing(
-    processes: Sequence[hub_pb2.Process], rev: str, places: Sequence[hub_pb2.Commit], now: float
+    processes: Sequence[hub_pb2.Process], rev: str, places: Sequence[hub_pb2.Commit], now: float, *, has_begun: bool = False
 ) -> hub_pb2.FleetReply:
     """Count, and name a few of those behind; the loop goes on between the parts of a large fleet."""
     position = position_of(rev, places)
@@ -43,7 +47,7 @@ async def standing(
     refused: list[hub_pb2.Process] = []
     others: list[hub_pb2.Process] = []
     for start in range(0, len(processes), _AT_ONCE):
-        part = counted(processes[start : start + _AT_ONCE], now)
+        part = counted(processes[start : start + _AT_ONCE], now, has_begun=has_begun)
         late = behind(part, rev, position)
         reply.standing.counted += len(part)
         reply.standing.behind += len(late)

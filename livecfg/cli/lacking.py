@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from livecfg.errors import LivecfgError
 from livecfg.refusal import printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def lacking(clone: Clone, branch: str, target: str, policy: Policy) -> list[dict
     """Give what each rule lacks, for which paths, if the commit `branch` were merged into `target`, a full ref, by nobody.
 
     Raises:
-        MissingObjectError: a shallow clone does not hold what is needed to know.
+        LivecfgError: the two have no history in common, or a shallow clone does not hold what is needed to know.
         TreeFaultError: a tree is malformed.
 
     """
@@ -65,12 +66,12 @@ def _verdict(clone: Clone, branch: str, target: str, policy: Policy) -> Verdict:
 
     from livecfg.cli.judge import root_of
     from livecfg.trust.approvals import Evidence, Identities, Seen
-    from livecfg.trust.rules import Judge, Verdict
+    from livecfg.trust.rules import Judge
 
     tip = clone.resolve(target)
     bases = [found.decode() for found in find_merge_base(clone.repo, [tip.encode(), branch.encode()])]  # type: ignore[list-item]
     if not bases:
-        return Verdict((), ())  # no history in common: its checks refuse what comes of it
+        raise LivecfgError(f"{branch[:10]} has no history in common with {target.removeprefix('refs/heads/')}")
     base = clone.commit(bases[0])
     merge = replace(clone.commit(branch), id="", parents=(base.id, branch), signature=None, message="", payload=b"")
     evidence = Evidence(clone, Identities(policy.signers, policy.file.forges), f"{policy.file.repo_id} {target}")

@@ -151,3 +151,12 @@ def test_an_approval_by_a_key_that_policy_does_not_know_is_not_made(desk: Desk) 
     found = desk.json("approve", "change", "--key", str(desk.key("eve")), code=3)
     assert [f["code"] for f in found["findings"]] == ["LC303"]
     assert desk.git("rev-parse", "change") == before
+
+
+def test_of_a_branch_without_a_common_history_nobody_says_that_enough_approve_it(desk: Desk) -> None:
+    tree = desk.git("rev-parse", "HEAD^{tree}").strip()
+    lone = desk.git("commit-tree", "-m", "from nowhere", tree).strip()
+    desk.git("branch", "lone", lone)
+    assert desk.json("approve", "lone")["data"]["missing"] is None
+    assert "cannot be told here" in desk.talk
+    assert "has no history in common with main" in desk.talk
